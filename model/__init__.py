@@ -1,0 +1,1 @@
+"""The policy: architecture, data, training, simulation and evaluation. Knows no pipeline tool."""
