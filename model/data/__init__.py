@@ -1,0 +1,1 @@
+"""Datasets: reading, transforming, packing and loading them."""
