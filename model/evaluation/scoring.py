@@ -105,9 +105,9 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int) 
     low1, high1 = wilson(first, n)
     low2, high2 = wilson(second, n)
     margins = first * (n - first) * second * (n - second)
-    covariance = both * neither - only_first * only_second
+    covariance = float(both * neither - only_first * only_second)
     if covariance > 0:
-        covariance = max(covariance - n / 2, 0)
+        covariance = max(covariance - n / 2, 0.0)
     phi = covariance / math.sqrt(margins) if margins else 0.0
 
     def reach(a: float, b: float) -> float:

@@ -13,7 +13,8 @@ def record(seed: int, success: bool, passed: int = 0, condition: str = "policy")
     passed = 4 if success else passed
     return TrialRecord(
         condition=condition, policy="bundle", bundle_digest="d", task="lift_right", instruction="lift",
-        robot="aloha_sim", seed=seed, outcome="success" if success else "failure", reason=None if success else "time limit",
+        robot="aloha_sim", seed=seed, outcome="success" if success else "failure",
+        reason=None if success else "time limit",
         checkpoints=tuple(Checkpoint(name=f"c{i}", seconds=float(i) if i < passed else None) for i in range(4)),
         seconds=8.0, looks=8,
     )  # fmt: skip
