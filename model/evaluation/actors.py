@@ -87,9 +87,7 @@ def mean_trajectory(packed: "PackedDataset", instruction: str) -> np.ndarray:
     episodes = [packed.episode(number) for number in packed.episodes("train")]
     actions = [np.asarray(episode["action"], np.float64) for episode in episodes if episode["task"] == task]
     if not actions:
-        raise UserError(
-            f"the packed set has no training episode of '{instruction}': collect some or evaluate another task"
-        )
+        raise UserError(f"the packed set has no training episode of '{instruction}': evaluate another task")
     length = max(len(action) for action in actions)
-    total = sum(np.concatenate([action, np.repeat(action[-1:], length - len(action), axis=0)]) for action in actions)
-    return (total / len(actions)).astype(np.float32)
+    held = [np.concatenate([action, np.repeat(action[-1:], length - len(action), axis=0)]) for action in actions]
+    return np.mean(held, axis=0).astype(np.float32)

@@ -71,8 +71,8 @@ def plan(conditions: Sequence[str], *, task: str, other_task: str, trials: int, 
 
     if trials < 1 or first_seed not in EVALUATION_SEEDS or first_seed + trials > EVALUATION_SEEDS.stop:
         raise UserError(
-            f"seeds {first_seed} to {first_seed + trials - 1} cannot be evaluated: take at least one, "
-            f"from 0 to {EVALUATION_SEEDS.stop - 1}, because scenes from {EVALUATION_SEEDS.stop} are collected for training"
+            f"seeds {first_seed} to {first_seed + trials - 1} cannot be evaluated: take one or more from 0 to "
+            f"{EVALUATION_SEEDS.stop - 1}, because scenes from {EVALUATION_SEEDS.stop} are collected for training"
         )
     if task == other_task:
         raise UserError(f"other_task is '{task}' like task: name another task, it tells whether language matters")

@@ -10,7 +10,7 @@ from model.evaluation.actors import Actor, Look
 from model.evaluation.records import Checkpoint
 
 if TYPE_CHECKING:
-    from model.simulation import Simulation
+    from model.simulation.environment import Simulation
 
 
 @dataclass(frozen=True, kw_only=True)
