@@ -1,0 +1,1 @@
+"""Training: `pretrain` on all tasks, `finetune` on one; both export what the next step needs."""

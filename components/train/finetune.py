@@ -1,0 +1,118 @@
+"""Fine-tuning: the pretrained policy on one task, with a share of the others so that language keeps its meaning.
+
+Exports the bundle, the one thing that evaluation, the registry and the endpoint use.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.train import recipe
+from components.train.pretrain import CONFIG, WEIGHTS
+from model.errors import UserError, unknown_name
+from model.progress import Progress
+
+if TYPE_CHECKING:
+    from model.data.packed import PackedDataset
+
+NAME = "finetune"
+INPUTS = ("packed", "tokens", "checkpoint")
+BUNDLE = "bundle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(recipe.TrainingParameters):
+    """`task` is an instruction of the dataset, or a simulated task's name; empty takes the first. `replay` is the
+    share of the other tasks in each batch: without it the policy forgets what the instruction changes."""
+
+    task: str = "lift_right"
+    replay: float = 0.35
+    steps: int = 300
+    batch_size: int = 32
+    draws: int = 4
+    learning_rate: float = 5e-4
+    warmup_steps: int = 20
+    average_decay: float = 0.99
+    early_share: float = 0.25
+    early_fraction: float = 0.35
+    state_dropout: float = 0.5
+    state_noise: float = 0.05
+    precision: str = "auto"
+    save_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.replay < 1:
+            raise UserError(f"replay is {self.replay}: it is the share of the other tasks, so choose 0 to below 1.")
+
+
+def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progress: Progress) -> dict[str, Any]:
+    """Trains from the pretrained weights; resumes from the newest complete checkpoint in `output`."""
+    from safetensors.torch import load_file
+
+    from model.bundle import export_bundle, seeded_policy
+    from model.config import PolicyConfig
+    from model.data.sampler import task_shares
+
+    packed, tokens = recipe.open_inputs(inputs)
+    pretrained = json.loads((inputs["checkpoint"] / CONFIG).read_text())
+    config = PolicyConfig.from_dict(pretrained["policy"])
+    policy = seeded_policy(config, parameters.seed).train()
+    policy.load_state_dict(load_file(inputs["checkpoint"] / WEIGHTS), strict=True)
+    prepared = recipe.preparation(packed, config, pretrained["normalization"])
+    favourite = task_number(packed, parameters.task)
+    weights = task_shares(range(len(packed.meta.tasks)), favourite, parameters.replay)
+    result = recipe.run_training(policy, packed, tokens, prepared, parameters, weights, output, progress)
+    bundle_folder = output / BUNDLE
+    shutil.rmtree(bundle_folder, ignore_errors=True)
+    bundle = export_bundle(bundle_folder, policy.eval(), prepared, model_card(packed, parameters, favourite, policy))
+    shutil.rmtree(output / recipe.CHECKPOINTS, ignore_errors=True)
+    return {
+        **recipe.summary(policy, result, tokens),
+        "task": packed.meta.tasks[favourite],
+        "robot": bundle.robot.id,
+        "bundle_digest": bundle.digest,
+        "normalization_digest": bundle.contract["normalization_digest"],
+    }
+
+
+def task_number(packed: "PackedDataset", task: str) -> int:
+    """Number of the task: by instruction, by a simulated task's name, or the first one when `task` is empty.
+
+    Raises:
+        UserError: the dataset has no such task; names the nearest.
+    """
+    from model.simulation.tasks import TASKS
+
+    tasks = packed.meta.tasks
+    if not task:
+        return 0
+    sentence = TASKS[task].instruction if task in TASKS else task
+    if sentence in tasks:
+        return tasks.index(sentence)
+    raise unknown_name("task for finetune.task", task, tasks)
+
+
+def model_card(packed: "PackedDataset", parameters: Parameters, favourite: int, policy: Any) -> str:
+    """The bundle's model card: what it is, what it was trained on, and what it is not."""
+    from model.vla.policy import parameter_count
+
+    meta, counts = packed.meta, packed.meta.counts
+    hours = counts["steps"] / meta.fps / 3600
+    others = ", ".join(f"'{t}'" for i, t in enumerate(meta.tasks) if i != favourite) or "none"
+    return f"""# LingBot-VLA policy for {meta.robot}
+
+- Architecture: LingBot-VLA, preset `{policy.config.name}`, {parameter_count(policy):,} parameters, chunks of \
+{policy.config.horizon} actions at {meta.fps:g} Hz.
+- Fine-tuned on: '{meta.tasks[favourite]}', with a share of {parameters.replay:g} of other tasks ({others}).
+- Data: {counts["train_episodes"]} training episodes ({hours:.2f} h), {counts["quarantined"]} quarantined, \
+{counts["holdout_episodes"]} held out.
+- Cameras: {", ".join(meta.cameras)} at {meta.image_size} px.
+- Depth alignment: {"on" if policy.depth else "off"}. Hindsight goal head: {"on" if policy.goal else "off"}.
+- Not for: other robots, other cameras, or instructions far from the training ones. Measured results are in the \
+evaluation that the registry links to this version.
+"""

@@ -1,0 +1,61 @@
+"""Pretraining: one policy on all tasks of the packed set, aligned with the depth teacher's tokens."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.train import recipe
+from model.progress import Progress
+
+NAME = "pretrain"
+INPUTS = ("packed", "tokens")
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(recipe.TrainingParameters):
+    """`depth_weight` or `goal_weight` 0 switches that loss, its queries and its head off."""
+
+    preset: str = "demo"
+    horizon: int = 20
+    normalization: str = "meanstd"
+    depth_weight: float = 0.2
+    goal_weight: float = 1.0
+    steps: int = 900
+    batch_size: int = 32
+    draws: int = 4
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    average_decay: float = 0.99
+    early_share: float = 0.25
+    early_fraction: float = 0.35
+    state_dropout: float = 0.5
+    state_noise: float = 0.05
+    precision: str = "auto"
+    save_every: int = 100
+    seed: int = 0
+
+
+def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progress: Progress) -> dict[str, Any]:
+    """Trains from seeded weights; resumes from the newest complete checkpoint in `output`."""
+    from safetensors.torch import save_file
+
+    from model.bundle import seeded_policy
+    from model.data.sampler import task_shares
+
+    packed, tokens = recipe.open_inputs(inputs)
+    config = recipe.fit_config(
+        parameters.preset, parameters.horizon, parameters.depth_weight, parameters.goal_weight, packed, tokens
+    )
+    policy = seeded_policy(config, parameters.seed).train()
+    prepared = recipe.preparation(packed, config, parameters.normalization)
+    weights = task_shares(range(len(packed.meta.tasks)), None, 0)
+    result = recipe.run_training(policy, packed, tokens, prepared, parameters, weights, output, progress)
+    save_file(policy.state_dict(), output / WEIGHTS)
+    facts = {"schema_version": 1, "policy": config.to_dict(), "normalization": parameters.normalization}
+    (output / CONFIG).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    shutil.rmtree(output / recipe.CHECKPOINTS, ignore_errors=True)
+    return recipe.summary(policy, result, tokens)

@@ -1,0 +1,223 @@
+"""What pretraining and fine-tuning share: parameters, the policy's configuration, and one training run."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.errors import UserError
+from model.progress import Progress
+
+if TYPE_CHECKING:
+    from model.bundle import Preparation
+    from model.config import PolicyConfig
+    from model.data.packed import PackedDataset
+    from model.depth.store import TokenStore
+    from model.robots import Robot
+    from model.training.loop import TrainingResult
+    from model.vla.policy import Policy
+
+TEXT_MARGIN = 4  # tokens beyond the longest training instruction, so that a rephrased one is not cut
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingParameters:
+    """How long and how a training step runs."""
+
+    steps: int
+    batch_size: int
+    draws: int
+    learning_rate: float
+    warmup_steps: int
+    average_decay: float
+    early_share: float
+    early_fraction: float
+    state_dropout: float
+    state_noise: float
+    precision: str
+    save_every: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UserError(f"steps is {self.steps}: a training takes at least 1 step.")
+        for name in ("early_fraction", "state_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} is {getattr(self, name)}: it is a share, so choose 0 to 1.")
+
+
+def fit_config(
+    preset_name: str, horizon: int, depth_weight: float, goal_weight: float, packed: "PackedDataset", tokens: "TokenStore"
+) -> "PolicyConfig":
+    """The preset fitted to the data: views, text length, the teacher's shape, and only losses that have data."""
+    from model.config import preset
+
+    base = preset(preset_name)
+    meta = packed.meta
+    if meta.image_size != base.vision.image_size:
+        raise UserError(
+            f"packed frames are {meta.image_size} px, but preset '{base.name}' takes {base.vision.image_size}: "
+            f"set pack.image_size={base.vision.image_size}."
+        )
+    depth = None
+    if base.depth and depth_weight > 0 and tokens.available:
+        depth = replace(
+            base.depth,
+            weight=depth_weight,
+            table_size=tokens.tokens_per_view,
+            target_tokens=tokens.tokens_per_view,
+            target_channels=tokens.channels,
+        )
+    goal = replace(base.goal, weight=goal_weight) if base.goal and goal_weight > 0 and meta.has_goal else None
+    tokenizer = instruction_tokenizer(packed, base.text.vocab_size)
+    longest = max(tokenizer.length(task) for task in meta.tasks)
+    text = replace(base.text, max_length=longest + TEXT_MARGIN)
+    return replace(base, views=len(meta.cameras), horizon=horizon, text=text, depth=depth, goal=goal)
+
+
+def instruction_tokenizer(packed: "PackedDataset", vocab_size: int) -> Any:
+    from model.data.text import InstructionTokenizer
+
+    return InstructionTokenizer.train(packed.meta.tasks, vocab_size)
+
+
+def preparation(packed: "PackedDataset", config: "PolicyConfig", normalization: str) -> "Preparation":
+    """What training and serving share, from the packed set's own statistics."""
+    from model.bundle import prepare
+
+    goal = packed.goal_statistics
+    return prepare(
+        robot=packed_robot(packed),
+        cameras=tuple(packed.meta.cameras),
+        statistics=packed.statistics,
+        mode=normalization,
+        dimensions=config.dimensions,
+        goal_mean=goal[0],
+        goal_std=goal[1],
+        tokenizer=instruction_tokenizer(packed, config.text.vocab_size),
+        control_hz=packed.meta.fps,
+        tasks=tuple(packed.meta.tasks),
+    )
+
+
+def packed_robot(packed: "PackedDataset") -> "Robot":
+    """The robot of a packed set: its YAML, or what the dataset itself says where the robot is unknown."""
+    from model.robots import find_robot
+
+    meta = packed.meta
+    return find_robot(_PackedNames(meta.robot_type, meta.fps, meta.cameras, meta.state_names, meta.action_names, {}))
+
+
+@dataclass(frozen=True)
+class _PackedNames:
+    """What `find_robot` asks of a dataset, from a packed one."""
+
+    robot_type: str
+    fps: float
+    cameras: tuple[str, ...]
+    state_names: tuple[str, ...]
+    action_names: tuple[str, ...]
+    features: dict[str, Any]
+
+
+def run_training(
+    policy: "Policy",
+    packed: "PackedDataset",
+    tokens: "TokenStore",
+    prepared: "Preparation",
+    parameters: TrainingParameters,
+    task_weights: dict[int, float],
+    output: Path,
+    progress: Progress,
+) -> "TrainingResult":
+    """Trains `policy` in place to its moving average, resuming from checkpoints under `output`."""
+    import torch
+
+    from model.data.sampler import FrameSampler
+    from model.training.batches import Augmentation, BatchBuilder
+    from model.training.checkpoint import Checkpoints
+    from model.training.hardware import idle_threads
+    from model.training.loop import TrainingConfig, train
+
+    threads = idle_threads()
+    torch.set_num_threads(threads)
+    progress.message(f"training on {threads} idle core{'s' if threads > 1 else ''}")
+    rows = packed.rows("train")
+    aligned = policy.depth is not None
+    builder = BatchBuilder(
+        config=policy.config,
+        frames=packed,
+        sampler=FrameSampler(
+            rows=rows,
+            early=packed.frames["progress"][rows] < parameters.early_fraction,
+            tasks=packed.frames["task"][rows],
+            early_share=parameters.early_share,
+            task_weights=task_weights,
+            batch_size=parameters.batch_size,
+            seed=parameters.seed,
+        ),
+        tokenizer=prepared.tokenizer,
+        tasks=prepared.tasks,
+        state=prepared.state,
+        action=prepared.action,
+        goal_mean=prepared.goal_mean,
+        goal_std=prepared.goal_std,
+        augmentation=Augmentation(state_dropout=parameters.state_dropout, state_noise=parameters.state_noise),
+        tokens=tokens if aligned else None,
+        token_mean=tokens.channel_mean if aligned else None,
+        token_std=tokens.channel_std if aligned else None,
+    )
+    config = TrainingConfig(
+        steps=parameters.steps,
+        batch_size=parameters.batch_size,
+        draws=parameters.draws,
+        learning_rate=parameters.learning_rate,
+        warmup_steps=parameters.warmup_steps,
+        average_decay=parameters.average_decay,
+        precision=parameters.precision,
+        save_every=parameters.save_every,
+        seed=parameters.seed,
+    )
+    average, result = train(
+        policy,
+        builder,
+        config,
+        checkpoints=Checkpoints(output / CHECKPOINTS),
+        facts={**asdict(parameters), "config": json.dumps(policy.config.to_dict(), sort_keys=True)},
+        metrics=output / METRICS,
+        progress=progress,
+    )
+    policy.load_state_dict(average.weights, strict=True)
+    return result
+
+
+def open_inputs(inputs: Mapping[str, Path]) -> tuple["PackedDataset", "TokenStore"]:
+    """The packed frames, kept decoded in memory where they fit, and the teacher's tokens."""
+    from model.data.packed import PackedDataset
+    from model.depth.store import TokenStore
+
+    return PackedDataset.open(inputs["packed"], cache="ram"), TokenStore.open(inputs["tokens"])
+
+
+def summary(policy: "Policy", result: "TrainingResult", tokens: "TokenStore") -> dict[str, Any]:
+    """What a person wants to know of a training: size, speed, losses, and whether depth was aligned."""
+    from model.vla.policy import parameter_count
+
+    if policy.depth:
+        alignment = "on"
+    elif tokens.available:
+        alignment = "off by parameter"
+    else:
+        alignment = f"off: {tokens.reason}"
+    return {
+        "parameters": parameter_count(policy),
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "depth_alignment": alignment,
+        "goal_head": policy.goal is not None,
+        **result.figures,
+        **{f"loss_{name}": value for name, value in result.final_losses.items()},
+    }

@@ -1,0 +1,291 @@
+"""The bundle: the self-contained policy that training exports, evaluation loads, the registry holds, the server serves.
+
+A folder of plain files: config.json, model.safetensors, normalization.json, transforms.json, robot.yaml,
+tokenizer.json, golden.safetensors, MODEL_CARD.md and manifest.json with the sha256 of each. Nothing in it executes, and
+nothing outside it is needed. Its digest is the sha256 of manifest.json.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from model.config import PolicyConfig
+from model.config import preset as policy_preset
+from model.data.normalization import Normalize, Statistics
+from model.data.text import InstructionTokenizer
+from model.data.transforms import Chain, ResizeImage, ToCanonical, transform_from_json
+from model.errors import UserError
+from model.inference import Inference, Observation
+from model.robots import Robot, dump_robot, load_robot, parse_robot
+from model.vla.policy import Policy, parameter_count
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+GOLDEN_TOLERANCE = 2e-3  # of the normalised output's scale: other CPUs and thread counts round differently
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """How observations become inputs and outputs become actions: what training and serving must share."""
+
+    robot: Robot
+    cameras: tuple[str, ...]
+    state: Chain
+    action: Chain
+    statistics: Mapping[str, Statistics]
+    goal_mean: tuple[float, ...]
+    goal_std: tuple[float, ...]
+    tokenizer: InstructionTokenizer
+    control_hz: float
+    tasks: tuple[str, ...]
+
+
+class Bundle(Inference):
+    """A policy loaded from its folder; immutable. `infer` comes from `Inference`."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], config: PolicyConfig, policy: Policy, preparation: Preparation):
+        super().__init__(config=config, policy=policy, preparation=preparation)
+        self.path = path
+        self.manifest = manifest
+        self.digest = _sha256(path / MANIFEST)
+        self.robot = preparation.robot
+        self.contract: dict[str, Any] = manifest["contract"]
+
+    def untrained(self, seed: int = 0) -> Inference:
+        """The same architecture and preparation with fresh seeded weights: the baseline that has learned nothing."""
+        return Inference(config=self.config, policy=seeded_policy(self.config, seed), preparation=self.preparation)
+
+    def self_test(self) -> float:
+        """Runs the golden observation; returns the largest difference relative to the golden output's scale.
+
+        Raises:
+            UserError: the difference exceeds the tolerance, so these weights do not compute here what they did there.
+        """
+        from safetensors.numpy import load_file
+
+        golden = load_file(self.path / "golden.safetensors")
+        observation = _golden_observation(self.preparation, self.config, golden)
+        actual = self.infer([observation], seeds=[0])[0]
+        expected = golden["actions"]
+        difference = float(np.abs(actual - expected).max() / max(1e-6, np.abs(expected).max()))
+        if not difference <= GOLDEN_TOLERANCE:
+            raise UserError(
+                f"bundle {self.path}: the golden observation gives actions that differ by {difference:.2e} (at most "
+                f"{GOLDEN_TOLERANCE:.0e} is allowed): export the bundle again, or check this machine's arithmetic."
+            )
+        return difference
+
+
+def seeded_policy(config: PolicyConfig, seed: int) -> Policy:
+    """A policy with fresh weights that depend on the seed alone; the caller's random state is left as it was."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Policy(config).eval()
+
+
+def export_bundle(path: Path, policy: Policy, preparation: Preparation, card: str) -> Bundle:
+    """Writes the bundle of a policy into the folder `path` and loads it back, verified."""
+    from safetensors.numpy import save_file as save_arrays
+    from safetensors.torch import save_file
+
+    path.mkdir(parents=True, exist_ok=True)
+    config = policy.config
+    _write_json(path / "config.json", {"schema_version": SCHEMA_VERSION, "policy": config.to_dict()})
+    save_file({k: v.contiguous() for k, v in policy.state_dict().items()}, path / "model.safetensors")
+    normalization = {key: statistics.to_json() for key, statistics in preparation.statistics.items()}
+    goal = {"mean": list(preparation.goal_mean), "std": list(preparation.goal_std)}
+    _write_json(path / "normalization.json", {"norm_stats": normalization, "goal": goal})
+    _write_json(
+        path / "transforms.json",
+        {
+            "cameras": list(preparation.cameras),
+            "image": ResizeImage(config.vision.image_size).to_json(),
+            "state": preparation.state.to_json(),
+            "action": preparation.action.to_json(),
+            "tasks": list(preparation.tasks),
+        },
+    )
+    (path / "robot.yaml").write_text(dump_robot(preparation.robot))
+    preparation.tokenizer.save(path / "tokenizer.json")
+    (path / "MODEL_CARD.md").write_text(card)
+    inference = Inference(config=config, policy=policy, preparation=preparation)
+    golden = _golden_arrays(preparation, config)
+    observation = _golden_observation(preparation, config, golden)
+    golden["actions"] = inference.infer([observation], seeds=[0])[0]
+    save_arrays(golden, path / "golden.safetensors")
+    _write_manifest(path, _contract(path, config, preparation, parameter_count(policy)))
+    return load_bundle(path)
+
+
+def create_bundle(path: Path, *, preset: str = "debug", robot: str = "aloha_sim", seed: int = 0) -> Bundle:
+    """Makes a bundle with seeded weights, for trying a client without training."""
+    from dataclasses import replace
+
+    chosen = load_robot(robot)
+    config = replace(policy_preset(preset), views=len(chosen.cameras))
+    statistics = {"state": _statistics_of_limits(chosen), "action": _statistics_of_limits(chosen)}
+    task = "lift the cube with the right arm"
+    preparation = prepare(
+        robot=chosen,
+        cameras=tuple(chosen.cameras.values()),
+        statistics=statistics,
+        mode="meanstd",
+        dimensions=config.dimensions,
+        goal_mean=(0.0,) * 3,
+        goal_std=(1.0,) * 3,
+        tokenizer=InstructionTokenizer.train([task], config.text.vocab_size),
+        control_hz=chosen.control_hz,
+        tasks=(task,),
+    )
+    card = f"# Untrained policy\n\nPreset `{preset}`, seeded weights (seed {seed}). It has learned nothing.\n"
+    return export_bundle(path, seeded_policy(config, seed), preparation, card)
+
+
+def prepare(
+    *,
+    robot: Robot,
+    cameras: tuple[str, ...],
+    statistics: Mapping[str, Statistics],
+    mode: str,
+    dimensions: int,
+    goal_mean: tuple[float, ...],
+    goal_std: tuple[float, ...],
+    tokenizer: InstructionTokenizer,
+    control_hz: float,
+    tasks: tuple[str, ...],
+) -> Preparation:
+    """The preparation of a robot's data: normalise, then place in the canonical vector."""
+    return Preparation(
+        robot=robot,
+        cameras=cameras,
+        state=Chain((Normalize(statistics["state"], mode), ToCanonical(robot.state_slots, dimensions))),
+        action=Chain((Normalize(statistics["action"], mode), ToCanonical(robot.action_slots, dimensions))),
+        statistics=statistics,
+        goal_mean=goal_mean,
+        goal_std=goal_std,
+        tokenizer=tokenizer,
+        control_hz=control_hz,
+        tasks=tasks,
+    )
+
+
+def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
+    """Reads a bundle; with `verify`, every byte is checked against the manifest first.
+
+    Raises:
+        UserError: not a bundle, or a file that is missing, extra or changed.
+    """
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    manifest = read_manifest(path)
+    if verify:
+        verify_bundle(path)
+    config = PolicyConfig.from_dict(json.loads((path / "config.json").read_text())["policy"])
+    policy = seeded_policy(config, 0)
+    policy.load_state_dict(load_file(path / "model.safetensors"), strict=True)
+    normalization = json.loads((path / "normalization.json").read_text())
+    transforms = json.loads((path / "transforms.json").read_text())
+    preparation = Preparation(
+        robot=parse_robot((path / "robot.yaml").read_text(), f"{path}/robot.yaml"),
+        cameras=tuple(transforms["cameras"]),
+        state=transform_from_json(transforms["state"]),
+        action=transform_from_json(transforms["action"]),
+        statistics={k: Statistics.from_json(v) for k, v in normalization["norm_stats"].items()},
+        goal_mean=tuple(normalization["goal"]["mean"]),
+        goal_std=tuple(normalization["goal"]["std"]),
+        tokenizer=InstructionTokenizer.load(path / "tokenizer.json"),
+        control_hz=manifest["contract"]["control_hz"],
+        tasks=tuple(transforms["tasks"]),
+    )
+    return Bundle(path, manifest, config, policy, preparation)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest of a bundle folder. UserError when the folder is not a bundle or was made by a newer version."""
+    file = Path(path) / MANIFEST
+    if not file.is_file():
+        raise UserError(f"{path} is not a bundle: it has no {MANIFEST}; give the folder that training exported.")
+    manifest = json.loads(file.read_text())
+    if manifest["schema_version"] > SCHEMA_VERSION:
+        raise UserError(
+            f"bundle {path} has schema version {manifest['schema_version']}, this code reads up to {SCHEMA_VERSION}: "
+            f"update this installation."
+        )
+    return manifest
+
+
+def verify_bundle(path: Path) -> str:
+    """Checks every byte against the manifest and returns the bundle's digest.
+
+    Raises:
+        UserError: names each file that is missing, extra or changed.
+    """
+    listed = read_manifest(path)["files"]
+    present = {p.name for p in Path(path).iterdir()} - {MANIFEST}
+    problems = [f"{name} is missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
+    for name in sorted(set(listed) & present):
+        if _sha256(Path(path) / name) != listed[name]["sha256"]:
+            problems.append(f"{name} has other bytes than the manifest says")
+    if problems:
+        raise UserError(f"bundle {path} is damaged: {'; '.join(problems)}. Fetch or export it again.")
+    return _sha256(Path(path) / MANIFEST)
+
+
+def _contract(path: Path, config: PolicyConfig, preparation: Preparation, parameters: int) -> dict[str, Any]:
+    robot = preparation.robot
+    size = config.vision.image_size
+    return {
+        "robot": robot.id,
+        "cameras": [{"name": name, "height": size, "width": size} for name in preparation.cameras],
+        "state": list(robot.state_names),
+        "action": list(robot.action_names),
+        "horizon": config.horizon,
+        "control_hz": preparation.control_hz,
+        "tasks": list(preparation.tasks),
+        "normalization_digest": _sha256(path / "normalization.json"),
+        "preset": config.name,
+        "parameters": parameters,
+    }
+
+
+def _write_manifest(path: Path, contract: dict[str, Any]) -> None:
+    files = {
+        p.name: {"sha256": _sha256(p), "size": p.stat().st_size} for p in sorted(path.iterdir()) if p.name != MANIFEST
+    }
+    _write_json(path / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": files, "contract": contract})
+
+
+def _golden_arrays(preparation: Preparation, config: PolicyConfig) -> dict[str, np.ndarray]:
+    """A fixed observation: the same noise image for every camera, the mean state."""
+    size = config.vision.image_size
+    image = np.random.Generator(np.random.Philox(0)).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return {"image": image, "state": preparation.statistics["state"].mean.astype(np.float32)}
+
+
+def _golden_observation(preparation: Preparation, config: PolicyConfig, golden: dict[str, np.ndarray]) -> Observation:
+    images = {name: golden["image"] for name in preparation.cameras}
+    return Observation(images=images, state=golden["state"], task=preparation.tasks[0])
+
+
+def _statistics_of_limits(robot: Robot) -> Statistics:
+    low, high = np.asarray(robot.limits, dtype=float).T
+    middle, quarter = (low + high) / 2, np.maximum((high - low) / 4, 1e-3)
+    return Statistics(count=1, mean=middle, std=quarter, min=low, max=high, q01=low, q99=high, q02=low, q98=high)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Training of the policy: batches, optimiser, checkpoints and the loop."""

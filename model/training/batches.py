@@ -1,0 +1,115 @@
+"""Batches of a training: packed frames and teacher tokens to the policy's inputs and targets.
+
+Augmentation is drawn from (seed, step), so a resumed training sees the same batches. With stored depth tokens the
+images are augmented photometrically only (DESIGN section 6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from model.config import PolicyConfig
+from model.data.sampler import FrameSampler
+from model.data.text import InstructionTokenizer
+from model.data.transforms import Chain, ToCanonical
+from model.vla.policy import Inputs, Targets
+
+
+class Frames(Protocol):
+    """The part of the packed dataset that batches need."""
+
+    def batch(self, rows: np.ndarray, horizon: int) -> dict[str, np.ndarray]: ...
+
+
+class Tokens(Protocol):
+    """The part of the token store that batches need."""
+
+    def read(self, episode: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Share of samples whose state is blanked, state noise (in normalised units), and photometric jitter."""
+
+    state_dropout: float = 0.5
+    state_noise: float = 0.05
+    brightness: float = 0.1
+    contrast: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchBuilder:
+    """Makes the batch of a step. `token_mean` and `token_std` [C] standardise the teacher's channels."""
+
+    config: PolicyConfig
+    frames: Frames
+    sampler: FrameSampler
+    tokenizer: InstructionTokenizer
+    tasks: tuple[str, ...]
+    state: Chain
+    action: Chain
+    goal_mean: np.ndarray
+    goal_std: np.ndarray
+    augmentation: Augmentation
+    tokens: Tokens | None
+    token_mean: np.ndarray | None
+    token_std: np.ndarray | None
+
+    def __call__(self, step: int) -> tuple[Inputs, Targets]:
+        raw = self.frames.batch(self.sampler.batch(step), self.config.horizon)
+        random = np.random.Generator(np.random.Philox(key=[self.sampler.seed + 1, step]))
+        ids, token_mask = self._text(raw["task"])
+        state = self._augment_state(self.state(raw["state"]), random)
+        inputs = Inputs(
+            images=torch.from_numpy(self._augment_images(raw["images"], random)),
+            image_mask=torch.from_numpy(raw["image_mask"]),
+            tokens=torch.from_numpy(ids),
+            token_mask=torch.from_numpy(token_mask),
+            state=torch.from_numpy(state.astype(np.float32)),
+        )
+        dimensions = dimension_mask(self.action)
+        targets = Targets(
+            actions=torch.from_numpy(self.action(raw["actions"]).astype(np.float32)),
+            step_mask=torch.from_numpy(~raw["action_pad"]),
+            dimension_mask=torch.from_numpy(dimensions).expand(len(ids), -1),
+            goal=torch.from_numpy(((raw["goal"] - self.goal_mean) / self.goal_std).astype(np.float32)),
+            goal_mask=torch.from_numpy(raw["goal_mask"]),
+            **self._teacher(raw["episode"], raw["frame"]),
+        )
+        return inputs, targets
+
+    def _text(self, task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.tokenizer.encode([self.tasks[t] for t in task], self.config.text.max_length)
+
+    def _augment_state(self, state: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        noise = random.standard_normal(state.shape) * self.augmentation.state_noise
+        keep = random.random((len(state), 1)) >= self.augmentation.state_dropout
+        return (state + noise * (state != 0)) * keep
+
+    def _augment_images(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        """One brightness and contrast for each sample, through a lookup table of 256 values."""
+        levels = np.arange(256, dtype=np.float32)
+        contrast = 1 + self.augmentation.contrast * random.uniform(-1, 1, len(images))
+        shift = 255 * self.augmentation.brightness * random.uniform(-1, 1, len(images))
+        tables = (levels - 127.5) * contrast[:, None] + 127.5 + shift[:, None]
+        tables = tables.round().clip(0, 255).astype(np.uint8)
+        return np.stack([table[image] for table, image in zip(tables, images, strict=True)])
+
+    def _teacher(self, episode: np.ndarray, frame: np.ndarray) -> dict[str, torch.Tensor]:
+        if self.tokens is None or self.token_mean is None:
+            return {}
+        tokens, mask = self.tokens.read(episode, frame)
+        tokens = (tokens - self.token_mean) / self.token_std
+        return {"depth_tokens": torch.from_numpy(tokens.astype(np.float32)), "depth_mask": torch.from_numpy(mask)}
+
+
+def dimension_mask(chain: Chain) -> np.ndarray:
+    """bool [D]: the canonical dimensions that the chain's robot has."""
+    placed = next(t for t in chain.transforms if isinstance(t, ToCanonical))
+    return placed.mask
+
+
+Batches = Callable[[int], tuple[Inputs, Targets]]

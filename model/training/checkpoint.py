@@ -1,0 +1,71 @@
+"""Checkpoints of a training: a folder a step, complete only when its marker exists, which is written last."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from model.errors import UserError
+from model.training.optimizer import MovingAverage
+
+MARKER = ".complete"
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoints of one training under `folder`; the newest `keep` stay."""
+
+    folder: Path
+    keep: int = 2
+
+    def save(
+        self, step: int, policy: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, facts: dict[str, Any]
+    ) -> Path:
+        """Writes the state after `step` finished steps. A kill at any moment leaves the older ones whole."""
+        from safetensors.torch import save_file
+
+        target = self.folder / f"step-{step:08d}"
+        if target.exists():
+            shutil.rmtree(target)
+        target.mkdir(parents=True)
+        save_file(policy.state_dict(), target / "model.safetensors")
+        save_file(average.weights, target / "average.safetensors")
+        torch.save({"optimizer": optimizer.state_dict(), "step": step, "facts": facts}, target / "optimizer.pt")
+        (target / MARKER).touch()
+        for old in self._complete()[: -self.keep]:
+            shutil.rmtree(old)
+        return target
+
+    def newest(self) -> Path | None:
+        """The newest complete checkpoint, or None when there is none."""
+        complete = self._complete()
+        return complete[-1] if complete else None
+
+    def load(
+        self, path: Path, policy: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, facts: dict[str, Any]
+    ) -> int:
+        """Restores everything and returns the number of finished steps.
+
+        Raises:
+            UserError: the checkpoint was made by another configuration. Never falls back to starting from scratch.
+        """
+        from safetensors.torch import load_file
+
+        state = torch.load(path / "optimizer.pt", weights_only=True)
+        different = sorted(k for k in facts | state["facts"] if facts.get(k) != state["facts"].get(k))
+        if different:
+            raise UserError(
+                f"checkpoint {path} was made with other {', '.join(different)}: "
+                f"delete it to start again, or restore those settings."
+            )
+        policy.load_state_dict(load_file(path / "model.safetensors"))
+        for name, weights in load_file(path / "average.safetensors").items():
+            average.weights[name].copy_(weights)
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+    def _complete(self) -> list[Path]:
+        return sorted(p.parent for p in self.folder.glob(f"step-*/{MARKER}"))

@@ -1,0 +1,154 @@
+"""Vision tower with Qwen2.5-VL semantics and a window plan that is fixed when it is built (SPEC_VLA section 1.8).
+
+At one image size the grid, the windows and the rotary table are constants, so nothing is recomputed per image.
+Absent views are left out of the batch by the policy; the tower only ever sees views that are there.
+
+Shapes: X present views, P patches a view, M merged tokens a view, D hidden size, H heads, C head size, O output size.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import VisionConfig
+from model.vla.attention import full_attention
+from model.vla.norms import RMSNorm
+from model.vla.rope import apply_rotary, vision_table
+
+# CLIP's statistics, which Qwen2.5-VL's image processor uses (SPEC_VLA section 1.11)
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalize_images(images: Tensor) -> Tensor:
+    """uint8 [..., H, W, 3] to fp32 of zero mean and unit variance, same shape."""
+    mean = torch.tensor(IMAGE_MEAN, device=images.device)
+    std = torch.tensor(IMAGE_STD, device=images.device)
+    return (images.float() / 255 - mean) / std
+
+
+def patchify(images: Tensor, config: VisionConfig) -> Tensor:
+    """[X, S, S, 3] to patch vectors [X, P, 3 * Tt * p * p] in Qwen's order.
+
+    Within a vector: channel, temporal copy, row, column. Patches run over merge cells, then over the cell's patches.
+    """
+    X, S = images.shape[:2]
+    p, m = config.patch_size, config.spatial_merge_size
+    cells = S // (p * m)
+    x = images.view(X, cells, m, p, cells, m, p, 3)
+    x = x.permute(0, 1, 4, 2, 5, 7, 3, 6)  # X, cell row, cell column, m, m, channel, p, p
+    x = x.unsqueeze(6).expand(*x.shape[:6], config.temporal_patch_size, p, p)
+    return x.reshape(X, cells * cells * m * m, -1)
+
+
+class VisionAttention(nn.Module):
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
+        self.proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x_XPD: Tensor, table: tuple[Tensor, Tensor], windows: list[Tensor] | None) -> Tensor:
+        X, P, D = x_XPD.shape
+        q, k, v = self.qkv(x_XPD).view(X, P, 3, self.num_heads, D // self.num_heads).unbind(2)
+        q, k = apply_rotary(q, table), apply_rotary(k, table)
+        if windows is None:
+            out = full_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
+            return self.proj(out.reshape(X, P, D))
+        out = torch.empty_like(q)
+        for index_WN in windows:  # one entry for each window shape; at most four on a square grid
+            q_w, k_w, v_w = (t[:, index_WN].transpose(2, 3) for t in (q, k, v))
+            out[:, index_WN] = full_attention(q_w, k_w, v_w).transpose(2, 3)
+        return self.proj(out.reshape(X, P, D))
+
+
+class VisionMLP(nn.Module):
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class VisionBlock(nn.Module):
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.attn = VisionAttention(config)
+        self.mlp = VisionMLP(config)
+
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], windows: list[Tensor] | None) -> Tensor:
+        x = x + self.attn(self.norm1(x), table, windows)
+        return x + self.mlp(self.norm2(x))
+
+
+class PatchMerger(nn.Module):
+    """Concatenates each merge cell's patches and projects them to the language model's size."""
+
+    def __init__(self, config: VisionConfig, out_size: int):
+        super().__init__()
+        self.merged = config.hidden_size * config.spatial_merge_size**2
+        self.ln_q = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = nn.Sequential(nn.Linear(self.merged, self.merged), nn.GELU(), nn.Linear(self.merged, out_size))
+
+    def forward(self, x_XPD: Tensor) -> Tensor:
+        return self.mlp(self.ln_q(x_XPD).view(x_XPD.shape[0], -1, self.merged))
+
+
+class VisionTower(nn.Module):
+    """Patch vectors [X, P, 3 * Tt * p * p] of present views to merged tokens [X, M, out_size]."""
+
+    def __init__(self, config: VisionConfig, out_size: int):
+        super().__init__()
+        self.config = config
+        patch_values = 3 * config.temporal_patch_size * config.patch_size**2
+        self.patch_embed = nn.Linear(patch_values, config.hidden_size, bias=False)
+        patches = config.grid**2
+        self.positions = nn.Parameter(torch.zeros(patches, config.hidden_size)) if config.learned_positions else None
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
+        self.merger = PatchMerger(config, out_size)
+        rows, columns = patch_coordinates(config)
+        cos, sin = vision_table(rows, columns, config.hidden_size // config.num_heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.window_names: list[str] = []
+        for i, index in enumerate(window_plan(config)):
+            self.window_names.append(f"window{i}")
+            self.register_buffer(f"window{i}", index, persistent=False)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        x = self.patch_embed(patches)
+        if self.positions is not None:
+            x = x + self.positions
+        table = (self.cos, self.sin)
+        windows = [self.get_buffer(name) for name in self.window_names]
+        for i, block in enumerate(self.blocks):
+            x = block(x, table, None if i in self.config.full_attention_layers else windows)
+        return self.merger(x)
+
+
+def patch_coordinates(config: VisionConfig) -> tuple[Tensor, Tensor]:
+    """Row and column [P] of each patch, in merge-cell order."""
+    m, cells = config.spatial_merge_size, config.grid // config.spatial_merge_size
+    rows = torch.arange(config.grid).view(cells, 1, m, 1).expand(cells, cells, m, m).reshape(-1)
+    columns = torch.arange(config.grid).view(1, cells, 1, m).expand(cells, cells, m, m).reshape(-1)
+    return rows, columns
+
+
+def window_plan(config: VisionConfig) -> list[Tensor]:
+    """Patch indices of the attention windows, grouped by window size: tensors [windows, patches in a window].
+
+    A window is `window_size` pixels wide; at the right and lower border windows may be smaller.
+    """
+    rows, columns = patch_coordinates(config)
+    side = config.window_size // config.patch_size
+    window = (rows // side) * (config.grid // side + 1) + columns // side
+    groups: dict[int, list[Tensor]] = {}
+    for name in window.unique().tolist():
+        members = (window == name).nonzero().squeeze(1)
+        groups.setdefault(len(members), []).append(members)
+    return [torch.stack(members) for _, members in sorted(groups.items())]

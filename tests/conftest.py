@@ -1,0 +1,25 @@
+"""Fixtures that every test folder uses."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Telemetry stays off, and nothing may ask a model hub.
+os.environ.update(
+    GX_ANALYTICS_ENABLED="false",
+    DVC_NO_ANALYTICS="1",
+    MLFLOW_DISABLE_TELEMETRY="true",
+    DO_NOT_TRACK="1",
+    HF_HUB_OFFLINE="1",
+)
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The folder of reference data beside the checkout. Skips only where there is no such folder: what it lacks fails."""
+    if not SHARED.is_dir():
+        pytest.skip("the reference data (../shared) is not beside this checkout")
+    return SHARED
