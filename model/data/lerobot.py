@@ -212,7 +212,8 @@ class LeRobotDataset:
         for key in (name, IMAGE_PREFIX + name):
             if key in self.info.cameras:
                 return key
-        raise unknown_name("camera", name, self.info.cameras)
+        short = [key.removeprefix(IMAGE_PREFIX) for key in self.info.cameras]
+        raise unknown_name(f"camera of {self.root}", name.removeprefix(IMAGE_PREFIX), short)
 
     def clip(self, clip: Clip) -> tuple[Video, int, int]:
         """The video of a clip, its first position there and one past its last."""

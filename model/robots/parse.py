@@ -1,0 +1,219 @@
+"""A robot's YAML: read with every fault named by file and key, and written back for a bundle."""
+
+import re
+from typing import Any
+
+from model.errors import UserError, unknown_name
+from model.robots.robot import CANONICAL_DIM, ROLES, Group, Joint, Robot
+
+UNVERIFIED = "unverified"
+LAYOUTS = ("canonical", "raw")
+ACTION_MODES = ("absolute", "relative")
+SIMULATORS = ("aloha_mujoco",)
+UNITS = ("radian", "metre", "normalized", "quaternion", UNVERIFIED)
+KEYS = (
+    "id", "aliases", "description", "source", "control_hz", "action_mode", "layout", "simulator", "cameras", "groups",
+    "state_names",
+)  # fmt: skip
+GROUP_KEYS = ("name", "kind", "unit", "slot", "closed", "open", "joints")
+
+# kind -> slots that a group of it may take in the canonical layout; a raw layout has no such rule
+SLOTS: dict[str, tuple[range, ...]] = {
+    "arm": (range(7), range(7, 14)),
+    "gripper": (range(14, 15), range(15, 16)),
+    "end_effector": (range(16, 23), range(23, 30)),
+    "hand": (range(30, 40), range(40, 50)),
+    "waist": (range(50, 54),),
+    "head": (range(54, 57),),
+    "base": (range(57, 60),),
+    "leg": (range(60, 66), range(66, 72)),
+    "raw": (),
+}
+
+
+def parse_robot(text: str, where: str) -> Robot:
+    """A robot from YAML text; `where` names the file in errors.
+
+    Raises:
+        UserError: a key is unknown, missing or impossible; names the file, the key and what is allowed.
+    """
+    import yaml
+
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
+    return _Parser(where).robot(raw)
+
+
+def dump_robot(robot: Robot) -> str:
+    """The YAML that `parse_robot` reads back as an equal robot. Equal robots give equal text."""
+    import yaml
+
+    raw: dict[str, Any] = {
+        "id": robot.id,
+        "aliases": list(robot.aliases),
+        "description": robot.description,
+        "source": robot.source,
+        "control_hz": robot.control_hz,
+        "action_mode": robot.action_mode,
+        "layout": robot.layout,
+        "simulator": robot.simulator,
+        "cameras": dict(robot.cameras),
+        "groups": [_dump_group(group) for group in robot.groups],
+    }
+    if robot.state_names != robot.action_names:
+        raw["state_names"] = list(robot.state_names)
+    return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _dump_group(group: Group) -> dict[str, Any]:
+    raw: dict[str, Any] = {"name": group.name, "kind": group.kind, "unit": group.unit, "slot": group.slot}
+    if group.kind == "gripper":
+        raw |= {"closed": group.closed, "open": group.open}
+    raw["joints"] = [
+        {
+            "name": joint.name,
+            "limits": UNVERIFIED if joint.limits is None else list(joint.limits),
+            "velocity": UNVERIFIED if joint.velocity_limit is None else joint.velocity_limit,
+        }
+        for joint in group.joints
+    ]
+    return raw
+
+
+class _Parser:
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def robot(self, raw: Any) -> Robot:
+        self._keys(raw, "the robot", KEYS, required=("id", "control_hz", "layout", "cameras", "groups"))
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", str(raw["id"])):
+            raise self._error(f"id '{raw['id']}' must be snake case (a-z, 0-9, _)")
+        self._one_of("layout", raw["layout"], LAYOUTS)
+        self._one_of("action_mode", raw.get("action_mode", "absolute"), ACTION_MODES)
+        if raw.get("simulator") is not None:
+            self._one_of("simulator", raw["simulator"], SIMULATORS)
+        canonical = raw["layout"] == "canonical"
+        groups = tuple(
+            self._group(group, f"groups[{number}]", canonical)
+            for number, group in enumerate(self._list("groups", raw["groups"]))
+        )
+        names = tuple(joint.name for group in groups for joint in group.joints)
+        if not names or len(set(names)) != len(names):
+            twice = next((name for name in names if names.count(name) > 1), "none")
+            raise self._error(f"every joint needs a name of its own; at fault: '{twice}'")
+        if canonical:
+            slots = tuple(group.slot + offset for group in groups for offset in range(len(group.joints)))
+        else:
+            slots = tuple(range(len(names)))
+        if taken := {slot for slot in slots if slots.count(slot) > 1}:
+            raise self._error(f"canonical slot {min(taken)} is taken by two joints")
+        state_names = self._state_names(raw.get("state_names"), names, canonical)
+        if max(len(names), len(state_names)) > CANONICAL_DIM:
+            raise self._error(
+                f"it has {max(len(names), len(state_names))} dimensions, the policy's vector has {CANONICAL_DIM}"
+            )
+        return Robot(
+            id=raw["id"],
+            aliases=tuple(map(str, self._list("aliases", raw.get("aliases", [])))),
+            cameras=self._cameras(raw["cameras"]),
+            layout=raw["layout"],
+            groups=groups,
+            state_names=state_names,
+            action_names=names,
+            state_slots=slots if canonical else tuple(range(len(state_names))),
+            action_slots=slots,
+            control_hz=self._number("control_hz", raw["control_hz"]),
+            action_mode=raw.get("action_mode", "absolute"),
+            simulator=raw.get("simulator"),
+            description=str(raw.get("description", "")),
+            source=str(raw.get("source", "")),
+        )
+
+    def _group(self, raw: Any, place: str, canonical: bool) -> Group:
+        self._keys(raw, place, GROUP_KEYS, required=("name", "kind", "unit", "slot", "joints"))
+        self._one_of(f"{place}.kind", raw["kind"], tuple(SLOTS))
+        self._one_of(f"{place}.unit", raw["unit"], UNITS)
+        joints = tuple(
+            self._joint(joint, f"{place}.joints[{position}]")
+            for position, joint in enumerate(self._list(f"{place}.joints", raw["joints"]))
+        )
+        slot = raw["slot"]
+        if not isinstance(slot, int) or not joints:
+            raise self._error(f"{place} needs a whole number as 'slot' and at least one joint")
+        last = slot + len(joints) - 1
+        if canonical and not any(slot in allowed and last in allowed for allowed in SLOTS[raw["kind"]]):
+            spans = " or ".join(f"{allowed.start}-{allowed.stop - 1}" for allowed in SLOTS[raw["kind"]]) or "none"
+            raise self._error(
+                f"{place} ('{raw['name']}') takes slots {slot}-{last}; a group '{raw['kind']}' may {spans}"
+            )
+        gripper = raw["kind"] == "gripper"
+        if gripper and ("closed" not in raw or "open" not in raw or raw["closed"] == raw["open"]):
+            raise self._error(f"{place} ('{raw['name']}') is a gripper: give the values 'closed' and 'open', not equal")
+        return Group(
+            name=str(raw["name"]),
+            kind=raw["kind"],
+            unit=raw["unit"],
+            slot=slot,
+            joints=joints,
+            closed=self._number(f"{place}.closed", raw["closed"]) if gripper else None,
+            open=self._number(f"{place}.open", raw["open"]) if gripper else None,
+        )
+
+    def _joint(self, raw: Any, place: str) -> Joint:
+        self._keys(raw, place, ("name", "limits", "velocity"), required=("name", "limits", "velocity"))
+        limits = None
+        if raw["limits"] != UNVERIFIED:
+            values = self._list(f"{place}.limits", raw["limits"])
+            if len(values) != 2:
+                raise self._error(f"{place}.limits must be [lowest, highest] or '{UNVERIFIED}'")
+            limits = (self._number(f"{place}.limits", values[0]), self._number(f"{place}.limits", values[1]))
+            if limits[0] >= limits[1]:
+                raise self._error(f"{place}.limits are {limits[0]} to {limits[1]}; the first must be the lower")
+        velocity = raw["velocity"]
+        return Joint(
+            name=str(raw["name"]),
+            limits=limits,
+            velocity_limit=None if velocity == UNVERIFIED else self._number(f"{place}.velocity", velocity),
+        )
+
+    def _cameras(self, raw: Any) -> dict[str, str]:
+        self._keys(raw, "cameras", ROLES, required=())
+        if not raw:
+            raise self._error("cameras names no view; a policy needs at least one")
+        return {role: str(raw[role]) for role in ROLES if role in raw}
+
+    def _state_names(self, raw: Any, action_names: tuple[str, ...], canonical: bool) -> tuple[str, ...]:
+        if raw is None:
+            return action_names
+        if canonical:
+            raise self._error("state_names may differ from the joints in a raw layout only")
+        return tuple(map(str, self._list("state_names", raw)))
+
+    def _keys(self, raw: Any, place: str, allowed: tuple[str, ...], required: tuple[str, ...]) -> None:
+        if not isinstance(raw, dict):
+            raise self._error(f"{place} must map keys to values")
+        for key in raw:
+            if key not in allowed:
+                raise UserError(f"{self._where}: {unknown_name(f'key of {place}', str(key), allowed)}")
+        for key in required:
+            if key not in raw:
+                raise self._error(f"{place} lacks '{key}'")
+
+    def _list(self, place: str, value: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self._error(f"{place} is {value!r}; it must be a list")
+        return value
+
+    def _one_of(self, key: str, value: Any, allowed: tuple[str, ...]) -> None:
+        if value not in allowed:
+            raise UserError(f"{self._where}: {unknown_name(key, str(value), allowed)}")
+
+    def _number(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self._error(f"{key} is {value!r}; it must be a number")
+        return float(value)
+
+    def _error(self, sentence: str) -> UserError:
+        return UserError(f"{self._where}: {sentence}.")
