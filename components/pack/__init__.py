@@ -1,0 +1,1 @@
+"""The step `pack`: usable episodes to training-size frames, tables and statistics."""

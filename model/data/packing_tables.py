@@ -1,0 +1,90 @@
+"""Packing, the table of steps: state, action, split, annotated sub-task and hindsight goal of every frame."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.data.goals import hindsight_goals
+from model.data.packed_format import write_arrow
+
+if TYPE_CHECKING:
+    from model.data.lerobot import EpisodeArrays
+    from model.robots import Robot
+
+NO_SUB_TASK = -1
+# observation.eef_pose: left xyz + quaternion, then right
+POSITION_OF_SIDE = {"left": slice(0, 3), "right": slice(7, 10)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """An annotated stretch of an episode: frames start to end (exclusive) and its sub-task sentence, "" for none."""
+
+    start: int
+    end: int
+    sub_task: str
+
+
+def write_steps(
+    path: Path,
+    arrays: Mapping[int, "EpisodeArrays"],
+    *,
+    robot: "Robot",
+    split: Mapping[int, str],
+    tasks: Sequence[str],
+    sub_tasks: Sequence[str],
+    segments: Mapping[int, Sequence[Segment]],
+) -> bool:
+    """Write steps.arrow, one row a frame, episodes in the order of `arrays`; True when any frame has a goal."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for episode, entry in arrays.items():
+        length = len(entry.state)
+        goal, goal_mask = episode_goals(entry, robot)
+        row = {
+            "episode": np.full(length, episode, np.int64),
+            "frame": np.arange(length, dtype=np.int64),
+            "task": np.full(length, tasks.index(entry.task), np.int64),
+            "sub_task": _sub_task_numbers(length, segments.get(episode, ()), sub_tasks),
+            "split": np.full(length, split[episode]),
+            "state": entry.state,
+            "action": entry.action,
+            "goal": goal,
+            "goal_mask": goal_mask,
+        }
+        for name, values in row.items():
+            columns.setdefault(name, []).append(values)
+    table = {name: np.concatenate(blocks) for name, blocks in columns.items()}
+    write_arrow(path, table)
+    return bool(table["goal_mask"].any())
+
+
+def episode_goals(entry: "EpisodeArrays", robot: "Robot") -> tuple[np.ndarray, np.ndarray]:
+    """Hindsight goals f32 [L, 3] and mask [L] of an episode: none without a recorded pose or a gripper of a known side.
+
+    The commanded opening says when a gripper closes: the measured one stops at the object's width.
+    """
+    sides = {dim: side for dim in robot.gripper_dims if (side := gripper_side(robot, dim)) is not None}
+    if entry.eef_pose is None or not sides:
+        return np.zeros((len(entry.state), 3), np.float32), np.zeros(len(entry.state), bool)
+    opening = np.stack([robot.opening(dim, entry.action[:, dim]) for dim in sides], axis=1)
+    position = np.stack([entry.eef_pose[:, POSITION_OF_SIDE[side]] for side in sides.values()], axis=1)
+    return hindsight_goals(opening, position)
+
+
+def gripper_side(robot: "Robot", dim: int) -> str | None:
+    """`left` or `right` for a gripper dimension, by its canonical slot or else by its name; None when neither says."""
+    if robot.layout == "canonical":
+        return {14: "left", 15: "right"}.get(robot.action_slots[dim])
+    name = robot.action_names[dim].lower()
+    return next((side for side in POSITION_OF_SIDE if side in name), None)
+
+
+def _sub_task_numbers(length: int, segments: Sequence[Segment], sub_tasks: Sequence[str]) -> np.ndarray:
+    numbers = np.full(length, NO_SUB_TASK, np.int64)
+    for segment in segments:
+        if segment.sub_task:
+            numbers[segment.start : segment.end] = sub_tasks.index(segment.sub_task)
+    return numbers

@@ -1,0 +1,30 @@
+"""The list of episodes that validation takes out: `quarantine.yaml` of a verdict folder."""
+
+from pathlib import Path
+
+from model.errors import UserError
+
+QUARANTINE = "quarantine.yaml"
+
+
+def read_quarantine(folder: Path) -> frozenset[int]:
+    """Numbers of the quarantined episodes; empty when the list is.
+
+    Raises:
+        UserError: the file is missing, or is not a list of entries with an `episode`.
+    """
+    import yaml
+
+    path = folder / QUARANTINE
+    if not path.is_file():
+        raise UserError(f"{path} is missing: give the folder that `lingbot step validate` wrote.")
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(entries, list):
+        raise UserError(f"{path} must be a list of {{episode, rule, evidence}}, it is a {type(entries).__name__}.")
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("episode"), int):
+            raise UserError(f"{path}: {entry!r} names no 'episode' by its number; write {{episode: 3, rule: ...}}.")
+    return frozenset(entry["episode"] for entry in entries)

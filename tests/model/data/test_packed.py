@@ -1,0 +1,152 @@
+"""Reading packed folders: chunks and their padding, splits, the cache, damage, and prefetching."""
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.data.packed import PackedDataset, Prefetcher
+from model.errors import UserError
+from model.robots import find_robot
+from tests.model.data.demonstrations import MemoryDataset, pack_memory
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packed")
+    pack_memory(path, rate=5.0)
+    return path
+
+
+def test_batch_shapes_and_dtypes(folder: Path) -> None:
+    batch = PackedDataset.open(folder).batch(np.array([0, 4, 9]), 6)
+    expected = {
+        "images": ("uint8", (3, 3, 16, 16, 3)), "image_mask": ("bool", (3, 3)), "state": ("float32", (3, 14)),
+        "actions": ("float32", (3, 6, 14)), "action_pad": ("bool", (3, 6)), "task": ("int64", (3,)),
+        "sub_task": ("int64", (3,)), "goal": ("float32", (3, 3)), "goal_mask": ("bool", (3,)),
+        "episode": ("int64", (3,)), "frame": ("int64", (3,)),
+    }  # fmt: skip
+    assert {key: (str(value.dtype), value.shape) for key, value in batch.items()} == expected
+
+
+def test_chunks_run_at_the_full_rate_and_stop_at_the_end_of_the_episode(folder: Path) -> None:
+    packed = PackedDataset.open(folder)
+    dataset = MemoryDataset()
+    rows = np.arange(len(packed))
+    batch = packed.batch(rows, 7)
+    for row in rows:
+        episode, frame = int(batch["episode"][row]), int(batch["frame"][row])
+        arrays = dataset.arrays(episode)
+        wanted = np.arange(frame, frame + 7)
+        length = dataset.lengths[episode]
+        assert (batch["state"][row] == arrays.state[frame]).all()
+        assert (batch["actions"][row] == arrays.action[np.minimum(wanted, length - 1)]).all()
+        assert (batch["action_pad"][row] == (wanted >= length)).all()
+        assert packed.frames["progress"][row] == pytest.approx(frame / length)
+
+
+def test_rows_by_split_and_task(folder: Path) -> None:
+    packed = PackedDataset.open(folder)
+    train, holdout = packed.rows("train"), packed.rows("holdout")
+    assert len(train) and len(holdout) and sorted([*train, *holdout]) == list(range(len(packed)))
+    one = packed.rows("train", tasks=[1])
+    assert set(packed.frames["task"][one]) == {1} and set(one) < set(train)
+    assert not set(packed.frames["episode"][train]) & set(packed.frames["episode"][holdout])
+    with pytest.raises(UserError, match="Did you mean 'train'"):
+        packed.rows("trian")
+
+
+def test_a_whole_episode(folder: Path) -> None:
+    packed = PackedDataset.open(folder)
+    episode = packed.episode(2)
+    assert (episode["state"] == MemoryDataset().arrays(2).state).all()
+    assert packed.meta.tasks[episode["task"]] == MemoryDataset().arrays(2).task
+    assert episode["split"] in ("train", "holdout")
+    with pytest.raises(UserError, match="episode 9 is not in"):
+        packed.episode(9)
+
+
+def test_cached_images_equal_decoded_ones(folder: Path) -> None:
+    plain, cached = PackedDataset.open(folder), PackedDataset.open(folder, cache="ram")
+    rows = np.array([5, 1, 5, 8])
+    for _ in range(2):
+        assert (cached.images(rows) == plain.images(rows)).all()
+    assert "kept in memory" in cached.cache_note and "each time" in plain.cache_note
+    batch = cached.images(rows)
+    batch[:] = 0
+    assert cached.images(rows).any(), "a caller's change reached the cache"
+
+
+def test_cache_beyond_its_budget_says_so_and_decodes(folder: Path) -> None:
+    packed = PackedDataset.open(folder, cache="ram", cache_budget=1000)
+    assert "do not fit" in packed.cache_note and packed.images(np.array([0])).any()
+    with pytest.raises(UserError, match="unknown cache 'rma'"):
+        PackedDataset.open(folder, cache="rma")
+
+
+def test_the_robot_is_found_from_the_meta_alone(folder: Path) -> None:
+    assert find_robot(PackedDataset.open(folder).meta).id == "aloha_sim"
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    pack_memory(tmp_path)
+    shard = tmp_path / "frames-00000.bin"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-10])
+    with pytest.raises(UserError, match=r"frames-00000.bin has \d+ bytes"):
+        PackedDataset.open(tmp_path)
+    shard.write_bytes(bytes(400) + whole[400:])
+    with pytest.raises(UserError, match="episode 0, frame 0, cam_high cannot be decoded"):
+        PackedDataset.open(tmp_path).images(np.array([0]))
+    (tmp_path / "steps.arrow").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="steps.arrow is damaged"):
+        PackedDataset.open(tmp_path)
+    (tmp_path / "meta.json").write_text('{"schema_version": 99}')
+    with pytest.raises(UserError, match="schema_version is 99"):
+        PackedDataset.open(tmp_path)
+    with pytest.raises(UserError, match="not a packed dataset"):
+        PackedDataset.open(tmp_path / "nowhere")
+
+
+def test_prefetcher_keeps_order_and_measures_waiting() -> None:
+    def slow(item: int) -> int:
+        time.sleep(0.02)
+        return item * item
+
+    with Prefetcher(slow, range(5)) as batches:
+        assert list(batches) == [0, 1, 4, 9, 16]
+        assert 0.03 < batches.wait_seconds < 1
+        assert list(batches) == []
+
+
+def test_prefetcher_stays_within_its_queue() -> None:
+    made: list[int] = []
+    with Prefetcher(lambda item: made.append(item) or item, range(100), depth=2) as batches:
+        assert next(batches) == 0
+        time.sleep(0.2)
+        assert len(made) <= 4  # one taken, two waiting, one in hand
+
+
+def test_prefetcher_raises_the_threads_error_at_its_batch() -> None:
+    def fails(item: int) -> int:
+        if item == 2:
+            raise UserError("episode 7, frame 3 cannot be decoded")
+        return item
+
+    with Prefetcher(fails, range(5)) as batches:
+        assert next(batches) == 0 and next(batches) == 1
+        with pytest.raises(UserError, match="episode 7") as raised:
+            next(batches)
+    assert raised.value.__notes__ == ["while making the batch of 2"]
+
+
+def test_prefetcher_stops_cleanly() -> None:
+    before = threading.active_count()
+    batches = Prefetcher(lambda item: item, iter(int, 1))  # endless
+    next(batches)
+    batches.close()
+    batches.close()
+    assert threading.active_count() == before
+    assert next(batches, None) is None
