@@ -4,6 +4,7 @@
 the time of an RGB-D view.
 """
 
+import weakref
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,6 +48,8 @@ class RGBDRenderer:
         self._z = np.empty((image_size, image_size), np.float32)
         near = model.vis.map.znear * model.stat.extent
         far = model.vis.map.zfar * model.stat.extent
+        # Also at interpreter exit: an EGL context that outlives its display prints a traceback there.
+        self._free = weakref.finalize(self, _free, self._context, self._gl)
         self._inverse_depth = (1 / near - 1 / far, 1 / far)
 
     def render(self, data: "mujoco.MjData", camera: str, depth: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -70,5 +73,9 @@ class RGBDRenderer:
 
     def close(self) -> None:
         """Free the OpenGL context. The renderer cannot be used afterwards."""
-        self._context.free()
-        self._gl.free()
+        self._free()
+
+
+def _free(context: "mujoco.MjrContext", gl: "mujoco.GLContext") -> None:
+    context.free()
+    gl.free()

@@ -37,6 +37,10 @@ _SCENE_FILE = "bimanual_viperx_transfer_cube.xml"
 _HIGH_POSITION = (0.0, 0.5, 1.2)
 _HIGH_FOVY = 27.0
 _WRIST_FOVY = 58.0
+# The scene's wrist cameras keep the world's vertical upright, so their picture turns over when the gripper looks down.
+# Ours are fixed to the gripper, as a real one is: same place, same line of sight (31 degrees below the
+# gripper's axis). Orientation wxyz in the frame of the gripper link.
+_WRIST_QUATERNION = (0.61533, 0.34839, -0.34839, -0.61533)
 # A triangle smaller than this is below a pixel at 112 px; drawing without them halves the time of a frame.
 _MESH_CELL = 0.003
 
@@ -98,6 +102,8 @@ def build_model(image_size: int) -> "mujoco.MjModel":
         camera = spec.camera(f"{arm}_wrist")
         camera.name = f"cam_{arm}_wrist"
         camera.fovy = _WRIST_FOVY
+        camera.mode = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+        camera.quat = _WRIST_QUATERNION
     for light in spec.lights[1:]:
         spec.delete(light)
     spec.lights[0].castshadow = False
