@@ -1,7 +1,7 @@
 """The parameters of a run: `params.yaml`, a preset, and `--set`, checked against each step's `Parameters`.
 
-What counts, later before earlier: the step's defaults, `params.yaml`, the preset (`presets.yaml`), `--set`. The top-level
-`seed` is the seed of each step that has one and is not given its own.
+What counts, later before earlier: the step's defaults, `params.yaml`, the preset (`presets.yaml`), `--set`. The
+top-level `seed` is the seed of each step that has one and is not given its own.
 """
 
 import dataclasses

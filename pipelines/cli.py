@@ -1,0 +1,78 @@
+"""`lingbot`: the command line. A command is a module of `pipelines.commands`; only the one called is imported."""
+
+import argparse
+import importlib
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from model.errors import UserError, unknown_name
+
+# In the order of help: trigger, reproduce, data and evidence, promote and serve.
+COMMANDS = (
+    "run",
+    "runs",
+    "compile",
+    "step",
+    "reproduce",
+    "compare",
+    "doctor",
+    "data",
+    "evaluate",
+    "bundle",
+    "models",
+    "serve",
+    "keys",
+)
+
+
+def load_command(name: str) -> ModuleType:
+    """The module of a command: HELP, configure(parser), run(args)."""
+    return importlib.import_module(f"pipelines.commands.{name}")
+
+
+def build_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser of all commands, or of one, which spares importing the others."""
+    parser = argparse.ArgumentParser(
+        prog="lingbot", description="Robot demonstrations to a promoted, served policy.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"lingbot {version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name in COMMANDS if only is None else (only,):
+        module = load_command(name)
+        module.configure(commands.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False))
+    return parser
+
+
+def version() -> str:
+    """Of the installed distribution; a checkout that is not installed says so."""
+    try:
+        return importlib.metadata.version("lingbot-pipelines")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a checkout that is not installed"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 0, 2 (the user can put it right), 1 (a fault), 130 (Ctrl-C)."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        first = arguments[0] if arguments else "--help"
+        if not first.startswith("-") and first not in COMMANDS:
+            raise unknown_name("command", first, COMMANDS)
+        args = build_parser(None if first.startswith("-") else first).parse_args(arguments or ["--help"])
+        return int(load_command(args.command).run(args))
+    except UserError as error:
+        print(f"lingbot: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lingbot: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (`lingbot runs list | head`); Python would complain again at exit.
+        sys.stdout = None
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""`lingbot step`: one step, outside of a run. What dvc.yaml, images and launchers call."""
+
+import argparse
+from pathlib import Path
+
+from pipelines.options import add_parameter_options, settings_of
+
+HELP = "run one step; its inputs are what the steps before it made with the same parameters"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("step", metavar="NAME", help="for example validate")
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="NAME=MANIFEST",
+        help="the manifest of an input, instead of what the step before it made",
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the reference to the result there")
+    add_parameter_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from components import records, state
+    from components.execution import execute
+    from components.steps import get_step
+    from pipelines.parameters import load_parameters
+    from pipelines.single import resolve_inputs
+
+    get_step(args.step)
+    state.make_home()
+    parameters = load_parameters(args.params, settings_of(args))
+    step, inputs = resolve_inputs(args.step, parameters, args.input)
+    artifact = execute(step, inputs, parameters.steps[step.name])
+    if args.output is not None:
+        state.write_json(args.output, artifact.reference())
+    print(records.data_folder(step.name, artifact.fingerprint))
+    return 0

@@ -1,0 +1,67 @@
+"""The runs on this machine: their records, newest first."""
+
+import json
+import time
+from typing import Any
+
+from components import state
+from components.liveness import is_alive
+from model.errors import UserError, unknown_name
+from pipelines.live import StepState, duration, print_table
+from pipelines.summary import summary_lines
+
+
+def read_runs() -> list[dict[str, Any]]:
+    """All records, newest first. A run whose process is gone without a word is `killed`."""
+    return [read_run(path.parent.name) for path in sorted(state.runs_folder().glob("*/run.json"), reverse=True)]
+
+
+def read_run(run_id: str) -> dict[str, Any]:
+    """The record of one run; `last` is the newest.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    known = sorted(path.parent.name for path in state.runs_folder().glob("*/run.json"))
+    if not known:
+        raise UserError(f"nothing has run yet below {state.home()}: start with `lingbot run`")
+    if run_id == "last":
+        run_id = known[-1]
+    if run_id not in known:
+        raise unknown_name("run", run_id, known[-20:])
+    run: dict[str, Any] = json.loads((state.run_folder(run_id) / "run.json").read_text())
+    if run["status"] == "running" and not is_alive(run_id):
+        run["status"] = "killed"
+    return run
+
+
+def print_list(limit: int, as_json: bool) -> None:
+    for run in read_runs()[:limit]:
+        if as_json:
+            print(json.dumps(run))
+            continue
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"]))
+        done = sum(step["status"] in ("done", "cached") for step in run["steps"])
+        print(
+            f"{run['id']}  {started}  {run['status']:8}  {done}/{len(run['steps'])} steps  "
+            f"{duration(run['seconds']):>12}  {run['preset']:6}  {run['pipeline']}"
+        )
+
+
+def print_run(run_id: str, as_json: bool) -> None:
+    run = read_run(run_id)
+    if as_json:
+        print(json.dumps(run, indent=1))
+        return
+    print(f"run {run['id']}: {run['status']}, {run['command']}")
+    states = [
+        StepState(step["name"], status=step["status"], seconds=step.get("seconds"), doing=step.get("why", ""))
+        for step in run["steps"]
+    ]
+    for step in states:
+        step.read(run["id"])
+    print_table(states, run["seconds"])
+    if run["error"]:
+        print(f"error in {run['error']['step'] or 'the run'}: {run['error']['message']}")
+    for line in summary_lines(run):
+        print(line)

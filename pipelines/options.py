@@ -1,0 +1,65 @@
+"""Options that say with which parameters and which data a DAG runs: shared by run, compile and step."""
+
+import argparse
+import os
+from pathlib import Path
+
+PIPELINES = ("demonstrations_to_policy",)
+
+
+def add_pipeline_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "pipeline", nargs="?", default=PIPELINES[0], help=f"one of {', '.join(PIPELINES)} (the default)"
+    )
+
+
+def add_parameter_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--params", type=Path, metavar="FILE", help="instead of params.yaml of the checkout")
+    parser.add_argument(
+        "--preset", help="demo (the default: params.yaml as it is) or debug (the same DAG in 2 minutes)"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a parameter, for example pretrain.steps=200"
+    )
+    parser.add_argument("--dataset", metavar="URI", help="ingest this LeRobot dataset (path or s3://), do not collect")
+    parser.add_argument(
+        "--from-tag", metavar="TAG", help="ingest the dataset of this DVC tag, for example data/cubes-v1"
+    )
+    parser.add_argument(
+        "--depth-checkpoint", metavar="PATH", help="weights of the depth teacher instead of seeded ones"
+    )
+
+
+def check_pipeline(name: str) -> None:
+    from model.errors import unknown_name
+
+    if name not in PIPELINES:
+        raise unknown_name("pipeline", name, PIPELINES)
+
+
+def settings_of(args: argparse.Namespace) -> list[str]:
+    """The `KEY=VALUE` settings that the options stand for; those of --set come last and win."""
+    from model.errors import UserError
+
+    settings = []
+    if args.dataset and args.from_tag:
+        raise UserError(f"--dataset {args.dataset} and --from-tag {args.from_tag} both name the data: give one of them")
+    if args.preset:
+        settings.append(f"preset={args.preset}")
+    if args.dataset:
+        settings.append(f"ingest.dataset={absolute(args.dataset)}")
+    if args.from_tag:
+        settings.append(f"ingest.dataset={_checked_out(args.from_tag)}")
+    if args.depth_checkpoint:
+        settings.append(f"extract_depth_tokens.checkpoint={absolute(args.depth_checkpoint)}")
+    return [*settings, *args.set]
+
+
+def absolute(place: str) -> str:
+    """An address as it is, a path as an absolute one: steps run in another folder."""
+    return place if "://" in place else os.path.abspath(os.path.expanduser(place))
+
+
+def _checked_out(tag: str) -> str:
+    """The folder with the dataset of a DVC tag."""
+    raise NotImplementedError(tag)

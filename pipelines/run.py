@@ -1,0 +1,295 @@
+"""One run of a DAG on this machine, from the plan to the summary. Its record is `runs/<id>/run.json`."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from components import records, state
+from components.execution import ERROR_MARK
+from components.liveness import RUN_ID, alive
+from pipelines import hardware
+from pipelines.live import StepState, open_view
+from pipelines.parameters import RunParameters
+from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
+from pipelines.profile import Profile
+from pipelines.shape import dag_steps, source_of
+from pipelines.summary import summary_lines
+
+_POLL_SECONDS = 0.25
+_STOP_SECONDS = 10.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class StepFailed(Exception):
+    """A step of the run failed; `report` is what components.execution.report wrote."""
+
+    def __init__(self, report: Mapping[str, Any]) -> None:
+        super().__init__(report["message"])
+        self.report = report
+
+
+class LocalRun:
+    """A run here. `execute` does all of it and returns the exit code: 0, 2 (the user can put it right) or 1."""
+
+    def __init__(
+        self,
+        pipeline: str,
+        parameters: RunParameters,
+        profile: Profile,
+        profile_name: str,
+        stream: TextIO | None = None,
+    ) -> None:
+        source = source_of(parameters)
+        self.steps = dag_steps(source)
+        self.parameters = parameters
+        self.id = state.new_run_id()
+        self.folder = state.run_folder(self.id)
+        self.stream = stream or sys.stdout
+        self.threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or profile.threads or hardware.idle_cores()
+        self.record: dict[str, Any] = {
+            "schema_version": 1,
+            "id": self.id,
+            "pipeline": pipeline,
+            "source": source,
+            "status": "running",
+            "started": time.time(),
+            "seconds": None,
+            "command": shlex.join(sys.argv),
+            "profile": profile_name,
+            "seed": parameters.seed,
+            "preset": parameters.preset,
+            "threads": self.threads,
+            "code": hardware.commit(),
+            "hardware": hardware.hardware(),
+            "versions": hardware.versions(),
+            "steps": [
+                {"name": step.name, "status": "waiting", "parameters": parameters.steps[step.name]}
+                for step in self.steps
+            ],
+            "error": None,
+            "served": None,
+            "report": None,
+        }
+
+    def execute(self) -> int:
+        state.make_home()
+        self.folder.mkdir(parents=True)
+        started = time.monotonic()
+        self.say(
+            f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "
+            f"{self.threads} thread{'s' * (self.threads != 1)}, state in {state.home()}"
+        )
+        try:
+            with alive(self.id), _stop_on_signals():
+                self._prepare()
+                self._run_dag()
+                self._finish()
+            self.record["status"] = "done"
+        except KeyboardInterrupt:
+            self.record["status"] = "stopped"
+            self.say("stopped. What is finished is kept: the same command goes on from here.")
+            return 130
+        except StepFailed as failed:
+            self.record["status"], self.record["error"] = "failed", dict(failed.report)
+            self._say_failure(failed.report)
+            return 2 if failed.report["user"] else 1
+        except BaseException as error:
+            self.record["status"] = "failed"
+            self.record["error"] = {"step": None, "type": type(error).__name__, "message": str(error)}
+            raise
+        finally:
+            self.record["seconds"] = round(time.monotonic() - started, 3)
+            self._save()
+        for line in summary_lines(self.record):
+            self.say(line)
+        return 0
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+    def _prepare(self) -> None:
+        """Plans, reads every stored byte of the plan, and takes back what is not right any more."""
+        plan = make_plan(self.steps, self.parameters.steps)
+        for broken, dependents in take_back(plan, self.parameters.steps).items():
+            planned = next(planned for planned in plan if planned.step.name == broken)
+            self.say(f"changed: {planned.faults[0]}" + _and_more(planned.faults))
+            self.say(f"  {', '.join([broken, *dependents])} run{'s' * (not dependents)} again")
+        mark_verified(plan, self.id)
+        for planned, entry in zip(plan, self.record["steps"], strict=True):
+            entry["why"] = planned.why
+        self._say_plan(plan)
+        self._save()
+
+    def _say_plan(self, plan: Sequence[PlannedStep]) -> None:
+        finished = [planned.step.name for planned in plan if planned.artifact is not None]
+        size = sum(planned.artifact.size for planned in plan if planned.artifact is not None)
+        if finished:
+            self.say(f"finished before, {size / 2**20:.0f} MiB verified: {', '.join(finished)}")
+        first = next((planned for planned in plan if planned.artifact is None), None)
+        if first is not None:
+            self.say(f"runs from {first.step.name}: {first.why}")
+
+    def _run_dag(self) -> None:
+        states = [StepState(step.name) for step in self.steps]
+        reports: list[dict[str, Any]] = []
+        with _kfp_process(self.id, self.folder, self.threads, reports) as process, open_view(self.stream) as view:
+            going = True
+            while going:
+                going = process.poll() is None  # read once more after the end
+                events = [(step, event) for step in states for event in step.read(self.id)]
+                if any(event["event"] in ("start", "end") for _, event in events):
+                    self._take_states(states)
+                view.show(states, events)
+                if going:
+                    time.sleep(_POLL_SECONDS)
+        self._take_states(states)
+        unfinished = [step.name for step in states if step.status not in ("done", "cached")]
+        if unfinished:
+            raise StepFailed(reports[-1] if reports else self._lost(unfinished[0], states))
+
+    def _lost(self, step: str, states: Sequence[StepState]) -> dict[str, Any]:
+        """The report of a step whose process ended without one, or of KFP itself when no step did."""
+        started = any(state.name == step and state.started is not None for state in states)
+        what = "its process was killed: out of memory?" if started else "KFP did not start it"
+        return {
+            "step": step,
+            "type": "Killed" if started else "NotStarted",
+            "message": f"{what} The log is {self.folder / 'kfp.log'}",
+            "user": False,
+            "traceback": "",
+        }
+
+    def _take_states(self, states: Sequence[StepState]) -> None:
+        """Copies the states of the steps, and what the finished ones made, into the record."""
+        for step, entry in zip(states, self.record["steps"], strict=True):
+            entry["status"], entry["seconds"], entry["fingerprint"] = step.status, step.seconds, step.fingerprint
+            if step.status in ("done", "cached") and "digest" not in entry:
+                assert step.fingerprint is not None
+                artifact = records.load_artifact(step.name, step.fingerprint)
+                assert artifact is not None, f"{step.name} said that it is finished and has no record"
+                timing = records.read_timing(step.name, step.fingerprint)
+                entry |= {
+                    "digest": artifact.digest,
+                    "summary": artifact.summary,
+                    "folder": str(records.data_folder(step.name, step.fingerprint)),
+                    "bytes": artifact.size,
+                    "made_in_seconds": timing["seconds"] if timing else None,
+                }
+        self._save()
+
+    def _finish(self) -> None:
+        """Serves the policy for a moment and checks the endpoint, then writes the report."""
+        from components.endpoint.check import check_served
+        from pipelines.report import write_report
+
+        by_name = {entry["name"]: entry for entry in self.record["steps"]}
+        promoted = bool(by_name["promote"]["summary"].get("promoted"))
+        self.say("serving the policy and asking it for actions over HTTP and the websocket")
+        bundle = Path(by_name["finetune"]["folder"]) / "bundle"
+        self.record["served"] = {
+            "what": "champion" if promoted else "this run's bundle, which was not promoted",
+            **check_served("champion" if promoted else bundle),
+        }
+        self.record["report"] = str(write_report(self.record, self.folder / "report.html"))
+
+    def _say_failure(self, report: Mapping[str, Any]) -> None:
+        self.say(f"step '{report['step']}' failed: {report['message']}")
+        if not report["user"]:
+            self.say(f"  {report['type']}; the traceback is in {self.folder / 'errors' / report['step']}.json, "
+                     f"the log in {self.folder / 'kfp.log'}")  # fmt: skip
+        done = [entry["name"] for entry in self.record["steps"] if entry["status"] in ("done", "cached")]
+        kept = (
+            f"{', '.join(done)} {'are' if len(done) > 1 else 'is'} kept" if done else "nothing was finished before it"
+        )
+        self.say(f"  {kept}; the same command goes on at '{report['step']}' when the cause is put right.")
+
+    def _save(self) -> None:
+        state.write_json(self.folder / "run.json", self.record)
+
+
+@contextlib.contextmanager
+def _kfp_process(
+    run_id: str, folder: Path, threads: int, reports: list[dict[str, Any]]
+) -> Iterator[subprocess.Popen[str]]:
+    """KFP in a process group of its own, which is ended with the block. Error reports on its log go to `reports`."""
+    environment = {
+        **os.environ,
+        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        RUN_ID: run_id,
+        "LINGBOT_HOME": str(state.home()),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(state.checkout()), os.environ.get("PYTHONPATH")])),
+        "PYTHONUNBUFFERED": "1",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.local", run_id],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        cwd=state.checkout(), env=environment, start_new_session=True,
+    )  # fmt: skip
+    reader = threading.Thread(target=_read_log, args=(process, folder / "kfp.log", reports), daemon=True)
+    reader.start()
+    try:
+        yield process
+    finally:
+        _end_group(process)
+        reader.join()
+
+
+def _read_log(process: subprocess.Popen[str], path: Path, reports: list[dict[str, Any]]) -> None:
+    """Copies KFP's log to a file and picks the error reports out. A full disk ends the copying, not the reading."""
+    assert process.stdout is not None
+    log: TextIO | None = path.open("w", encoding="utf-8")
+    for line in process.stdout:
+        position = line.find(ERROR_MARK)
+        if position >= 0:
+            reports.append(json.loads(line[position + len(ERROR_MARK) :]))
+        if log is not None:
+            try:
+                log.write(line)
+                log.flush()
+            except OSError:
+                log = None  # the step that filled the disk reports it
+    if log is not None:
+        log.close()
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """Ends what is left of the process group: asked first, made to after 10 s."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < deadline:
+            process.poll()  # a dead child is in the group until it is asked after
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                process.wait()
+                return
+            time.sleep(0.05)
+    process.wait()
+
+
+@contextlib.contextmanager
+def _stop_on_signals() -> Iterator[None]:
+    """Makes a polite kill and a closed terminal what Ctrl-C is, so that nothing is left running."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _and_more(faults: Sequence[str]) -> str:
+    return f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
