@@ -1,0 +1,90 @@
+"""The bundle: what is written is what is loaded, and damage is named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model.bundle import Bundle, create_bundle, load_bundle, verify_bundle
+from model.errors import UserError
+from model.inference import Observation
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return create_bundle(tmp_path / "bundle", seed=3)
+
+
+def observation(bundle: Bundle, **changes: object) -> Observation:
+    names = bundle.preparation.cameras
+    image = np.random.default_rng(0).integers(0, 256, (56, 56, 3), dtype=np.uint8)
+    values = {"images": dict.fromkeys(names, image), "state": np.zeros(14, np.float32), "task": "lift the cube"}
+    return Observation(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_equal_seeds_give_equal_bytes(tmp_path: Path, bundle: Bundle) -> None:
+    assert create_bundle(tmp_path / "again", seed=3).digest == bundle.digest
+    assert create_bundle(tmp_path / "other", seed=4).digest != bundle.digest
+
+
+def test_a_loaded_bundle_answers_as_the_exported_one(bundle: Bundle) -> None:
+    loaded = load_bundle(bundle.path)
+    actions = loaded.infer([observation(loaded)], seeds=[5])
+    assert actions.shape == (1, bundle.config.horizon, 14) and actions.dtype == np.float32
+    assert np.array_equal(actions, bundle.infer([observation(bundle)], seeds=[5]))
+    assert loaded.self_test() <= 1e-4
+
+
+def test_the_seed_is_the_noise(bundle: Bundle) -> None:
+    both = bundle.infer([observation(bundle)] * 2, seeds=[0, 1])
+    assert np.abs(both[0] - both[1]).max() > 1e-4
+
+
+def test_one_camera_is_enough_and_none_is_refused(bundle: Bundle) -> None:
+    image = np.zeros((100, 80, 3), np.uint8)
+    assert np.isfinite(bundle.infer([observation(bundle, images={"cam_high": image})])).all()
+    with pytest.raises(UserError, match="no image: send at least one of cam_high"):
+        bundle.infer([observation(bundle, images={})])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images": {"cam_hihg": np.zeros((9, 9, 3), np.uint8)}}, "unknown camera 'cam_hihg'.*Did you mean 'cam_high'"),
+        ({"state": np.zeros(13, np.float32)}, "state has shape .13,., but aloha_sim has 14 values"),
+        ({"state": np.full(14, np.nan, np.float32)}, "state of left_waist.* is not finite"),
+        ({"task": " "}, "instruction is empty"),
+    ],
+)
+def test_a_bad_observation_is_named(bundle: Bundle, changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        bundle.infer([observation(bundle, **changes)])
+
+
+def test_damage_is_named(bundle: Bundle) -> None:
+    weights = bundle.path / "model.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    (bundle.path / "tokenizer.json").unlink()
+    (bundle.path / "notes.txt").write_text("x")
+    with pytest.raises(UserError) as error:
+        verify_bundle(bundle.path)
+    for part in ("model.safetensors has other bytes", "tokenizer.json is missing", "notes.txt is not in the manifest"):
+        assert part in str(error.value)
+
+
+def test_a_folder_that_is_no_bundle_or_a_newer_one_is_refused(tmp_path: Path, bundle: Bundle) -> None:
+    with pytest.raises(UserError, match="is not a bundle"):
+        load_bundle(tmp_path)
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    (bundle.path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    with pytest.raises(UserError, match="schema version 99"):
+        load_bundle(bundle.path)
+
+
+def test_weights_that_compute_something_else_fail_the_self_test(bundle: Bundle) -> None:
+    bundle.policy.load_state_dict(bundle.untrained(seed=9).policy.state_dict())
+    with pytest.raises(UserError, match="golden observation gives actions that differ"):
+        bundle.self_test()
