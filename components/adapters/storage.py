@@ -26,11 +26,16 @@ class CorruptObject(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFile:
-    """A file in storage. `sha256` is None where the storage holds no record of it (a folder, or another's upload)."""
+    """A file in storage. Size in bytes.
+
+    `sha256` is None where it would take reading the file or asking for its record (a listing). `etag` is what a bucket
+    gives an object: it changes when the bytes do.
+    """
 
     key: str
     size: int
     sha256: str | None = None
+    etag: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -96,7 +101,7 @@ class Storage(ABC):
 
     @abstractmethod
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Writes a small file; with `if_absent` an existing one stays (one of several writers wins). Says if it wrote."""
+        """Writes a small file; with `if_absent` an existing one stays (one writer of several wins). Says if it did."""
 
     @abstractmethod
     def list(self, prefix: str = "") -> Iterator[StoredFile]:

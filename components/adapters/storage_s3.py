@@ -118,7 +118,8 @@ class S3Storage(Storage):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
         found = self._call(prefix, lambda: [item for page in pages for item in page.get("Contents", [])])
         for item in sorted(found, key=lambda item: item["Key"]):
-            yield StoredFile(key=item["Key"][len(self.prefix) :].lstrip("/"), size=item["Size"])
+            key = item["Key"][len(self.prefix) :].lstrip("/")
+            yield StoredFile(key=key, size=item["Size"], etag=item["ETag"].strip('"'))
 
     def _transfer_all(self, jobs: Sequence[TransferJob], progress: Progress, *, upload: bool) -> None:
         def move(job: TransferJob) -> int:

@@ -141,3 +141,11 @@ def test_progress_counts_bytes(s3, store: S3Storage, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
     store.put_folder(tmp_path, "t", progress=seen)
     assert seen.last == (5, 5)
+
+
+def test_listing_tells_changed_bytes_of_equal_size(s3, store: S3Storage) -> None:
+    store.write_bytes("k", b"one")
+    (before,) = store.list()
+    store.write_bytes("k", b"two")
+    (after,) = store.list()
+    assert before.size == after.size and before.etag != after.etag

@@ -1,0 +1,94 @@
+"""What a run was made from and on: code, parameters, seeds, package versions, hardware and the command line."""
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+from components import state
+from components.adapters.versioning import Git
+
+SCHEMA_VERSION = 1
+# What of the processor changes results or speed: the widest arithmetic that libraries choose by.
+_CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Values after these on a command line, and passwords in addresses, are not for a record.
+_SECRET_NAME = re.compile(r"(key|token|secret|password|credential)", re.IGNORECASE)
+_ADDRESS_PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
+
+
+def provenance(parameters: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A record of this moment, JSON-able.
+
+    Args:
+        parameters: of the run, complete (as `RunParameters.to_json` gives them).
+        data: where the data came from, if a tag was given: {tag, commit, digests}.
+    """
+    code = Git(state.checkout()).state()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "code": {"commit": code.commit, "dirty": code.dirty, "changed": list(code.changed)},
+        "data": dict(data) if data else None,
+        "parameters": dict(parameters),
+        "seeds": dict(sorted(find_seeds(parameters))),
+        "packages": package_versions(),
+        "hardware": hardware(),
+        "command": [*_without_secrets(sys.argv)],
+    }
+
+
+def find_seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Every parameter that is a seed, by its dotted name."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from find_seeds(value, f"{prefix}{name}.")
+        elif name.endswith("seed") and isinstance(value, int):
+            yield f"{prefix}{name}", value
+
+
+def package_versions() -> dict[str, str]:
+    """Name -> version of every installed distribution, local suffixes (+cpu) included."""
+    found = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
+    return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory (bytes), threads and platform. No host name: a record may be published."""
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "processor": _cpu_field("model name") or platform.processor(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in _cpu_field("flags", "Features").split()],
+        "cores": os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "threads": {name: os.environ[name] for name in _THREADS if name in os.environ},
+    }
+
+
+def _cpu_field(*names: str) -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() in names:
+                return value.strip()
+    return ""
+
+
+def _without_secrets(arguments: list[str]) -> Iterator[str]:
+    hide = False
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if hide:
+            yield "***"
+        elif equals and _SECRET_NAME.search(name):
+            yield f"{name}=***"
+        else:
+            yield _ADDRESS_PASSWORD.sub(r"\1***@", argument)
+        hide = not equals and argument.startswith("--") and bool(_SECRET_NAME.search(argument))
