@@ -6,6 +6,7 @@ each row once into an array and then costs a copy of 113 KB a row.
 
 import mmap
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,6 +125,19 @@ class PackedDataset:
     def action_dim(self) -> int:
         """A, the robot's action dimensions."""
         return int(self._steps["action"].shape[1])
+
+    @cached_property
+    def goal_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation of the training split's goals (metres), over the frames that have one.
+
+        Zeros and ones where there is no goal; a coordinate that never varies has deviation 1, to be divided by.
+        """
+        chosen = self._steps["goal_mask"] & (self._steps["split"] == TRAIN)
+        if not chosen.any():
+            return (0.0,) * 3, (1.0,) * 3
+        goals = self._steps["goal"][chosen].astype(np.float64)
+        std = goals.std(0)
+        return tuple(goals.mean(0).tolist()), tuple(np.where(std > 0, std, 1.0).tolist())
 
     @property
     def image_shape(self) -> tuple[int, int, int, int]:

@@ -68,6 +68,18 @@ def test_a_whole_episode(folder: Path) -> None:
         packed.episode(9)
 
 
+def test_goal_statistics_are_of_training_frames_that_have_a_goal(folder: Path, tmp_path: Path) -> None:
+    packed = PackedDataset.open(folder)
+    batch = packed.batch(packed.rows("train"), 1)
+    goals = batch["goal"][batch["goal_mask"]].astype(np.float64)
+    mean, std = packed.goal_statistics
+    # every packed frame of an episode has the same goal, and each episode has as many of them
+    np.testing.assert_allclose(mean, goals.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, goals.std(0), rtol=1e-6)
+    pack_memory(tmp_path, MemoryDataset(eef=False))
+    assert PackedDataset.open(tmp_path).goal_statistics == ((0, 0, 0), (1, 1, 1))
+
+
 def test_cached_images_equal_decoded_ones(folder: Path) -> None:
     plain, cached = PackedDataset.open(folder), PackedDataset.open(folder, cache="ram")
     rows = np.array([5, 1, 5, 8])
