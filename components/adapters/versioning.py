@@ -72,7 +72,7 @@ class Git:
         """UserError unless `root` is a git checkout."""
         if not self.is_checkout:
             raise UserError(
-                f"{self.root} is not a git checkout with a commit: clone the project to work with its tags."
+                f"{self.root} is no git checkout with a commit: clone the project to work with its tags."
             )
 
     def state(self) -> CodeState:
