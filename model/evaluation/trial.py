@@ -64,10 +64,9 @@ def run_trial(
         return Outcome(checkpoints=passed, reason=reason, seconds=seconds, looks=looks)
 
     while step < max_steps:
-        observation = simulation.observe() if actor.needs_images else {"state": simulation.state()}
-        state = observation["state"]
-        look = Look(images=observation.get("images"), state=state, instruction=instruction, seed=seed, step=step)
-        chunk = actor.act(look)
+        images = simulation.observe()["images"] if actor.needs_images else None
+        state = simulation.state()
+        chunk = actor.act(Look(images=images, state=state, instruction=instruction, seed=seed, step=step))
         looks += 1
         wrong = fault(chunk, len(state))
         if wrong:

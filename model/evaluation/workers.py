@@ -16,6 +16,9 @@ from model.evaluation.closed_loop import Bench, Job
 from model.evaluation.records import TrialRecord, from_line
 from model.progress import Progress
 
+JOBS_A_WORKER = 4
+"""Fewer trials than this do not pay for the start of another process (two seconds of imports)."""
+
 Film = tuple[TrialRecord, list[dict[str, np.ndarray]]]
 
 
@@ -56,9 +59,14 @@ class ProcessCrew:
 
 
 @contextmanager
-def process_crew(open_bench: Callable[[], Bench], workers: int | None = None) -> Iterator[ProcessCrew]:
-    """A crew of `workers` processes (default: the cores this process may use); `open_bench` must be picklable."""
+def process_crew(
+    open_bench: Callable[[], Bench], *, workers: int | None = None, jobs: int | None = None
+) -> Iterator[ProcessCrew]:
+    """A crew of `workers` processes; by default one a core that this process may use, but none for fewer than
+    `JOBS_A_WORKER` of the `jobs`. `open_bench` must be picklable."""
     count = workers or len(os.sched_getaffinity(0))
+    if workers is None and jobs is not None:
+        count = max(1, min(count, -(-jobs // JOBS_A_WORKER)))
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, mp_context=context, initializer=_set_up, initargs=(open_bench,))
     try:
