@@ -74,7 +74,7 @@ def execute(
     progress.event("start", fingerprint=identity)
     try:
         with records.lock(step.name, identity, lambda holder: progress.message(f"waiting for process {holder}")):
-            found = _finished(step.name, identity, run_id, progress)
+            found = _finished(step, identity, run_id, progress)
             if found is not None:
                 progress.event("end", status="cached", seconds=time.monotonic() - started)
                 return found
@@ -96,17 +96,28 @@ def execute(
         raise _full_disk_error(step.name, error) from error
 
 
-def _finished(step: str, identity: str, run_id: str | None, progress: StepProgress) -> Artifact | None:
+def faults_of(step: Step, artifact: Artifact) -> list[str]:
+    """Why a finished execution does not count any more; empty when every byte is right.
+
+    A step that wrote elsewhere (to the registry) also says whether that is still there.
+    """
+    faults = records.verify(artifact)
+    if not faults and step.effects and not step.load().verify(records.fetch(artifact)):
+        faults.append(f"what '{step.name}' wrote elsewhere is not there any more")
+    return faults
+
+
+def _finished(step: Step, identity: str, run_id: str | None, progress: StepProgress) -> Artifact | None:
     """The finished execution, its bytes checked. One whose bytes changed is removed, so that it is made again."""
-    _recover(step, identity)
+    _recover(step.name, identity)
     try:
-        found = load_artifact(step, identity)
-        faults = [] if found is None or _is_verified(found, run_id) else records.verify(found)
+        found = load_artifact(step.name, identity)
+        faults = [] if found is None or _is_verified(found, run_id) else faults_of(step, found)
     except UserError as error:
         found, faults = None, [str(error)]
     if faults:
         progress.message(f"made again, because {faults[0]}")
-        records.remove(step, identity)
+        records.remove(step.name, identity)
         return None
     return found
 

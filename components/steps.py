@@ -26,7 +26,8 @@ class Step:
         image: the container image it runs in on a cluster (components/images.py).
         sources: its parameters that name files outside of the state folder (a dataset, a checkpoint). The bytes they
             name count in the fingerprint, not just the name.
-        effects: it changes something outside of its artefact (the registry), so KFP itself must not cache it.
+        effects: it changes something outside of its artefact (the registry). Its module also has
+            `verify(output) -> bool`, whether that is still there, and KFP itself must not cache it.
     """
 
     name: str

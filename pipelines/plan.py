@@ -5,15 +5,17 @@ extra takes back that step and, through the inputs that the records name, whatev
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from components import records
 from components.artifacts import Artifact
 from components.code_version import code_version
-from components.execution import plan_fingerprint, verified_path
+from components.execution import faults_of, plan_fingerprint, verified_path
 from components.steps import Step, maker
 from model.errors import UserError
+
+Version = Callable[[str], str]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,12 +39,15 @@ class PlannedStep:
     broken: Artifact | None = None
 
 
-def make_plan(steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]]) -> list[PlannedStep]:
+def make_plan(
+    steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], version: Version = code_version
+) -> list[PlannedStep]:
     """Reads the records and the bytes of a DAG's finished steps; changes nothing.
 
     Args:
         steps: of `choose`: in order, each input with one maker.
         parameters: step -> complete parameters.
+        version: module -> version of its code.
 
     Raises:
         UserError: a parameter names a file that does not exist.
@@ -57,16 +62,15 @@ def make_plan(steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]]
             )
         else:
             made = {name: artifact for name, artifact in inputs.items() if artifact is not None}
-            planned[step.name] = _plan_step(step, made, parameters[step.name])
+            planned[step.name] = _plan_step(step, made, parameters[step.name], version(step.module))
     return list(planned.values())
 
 
-def _plan_step(step: Step, inputs: Mapping[str, Artifact], values: Mapping[str, Any]) -> PlannedStep:
-    version = code_version(step.module)
+def _plan_step(step: Step, inputs: Mapping[str, Artifact], values: Mapping[str, Any], version: str) -> PlannedStep:
     identity = plan_fingerprint(step, {name: artifact.digest for name, artifact in inputs.items()}, values, version)
     try:
         found = records.load_artifact(step.name, identity)
-        faults = records.verify(found) if found is not None else []
+        faults = faults_of(step, found) if found is not None else []
     except UserError as error:
         found, faults = None, [str(error)]
     if faults:
@@ -97,7 +101,9 @@ def _why(step: Step, identity: str, inputs: Mapping[str, Artifact], values: Mapp
     return ", ".join(reasons) or "its files outside of the project changed"
 
 
-def take_back(plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def take_back(
+    plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str, Any]], version: Version = code_version
+) -> dict[str, list[str]]:
     """Removes the records whose bytes are wrong and, of this plan, those made from them.
 
     Records of other parameters or other code stay: they were made from bytes that were right then.
@@ -119,7 +125,7 @@ def take_back(plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str,
                     (source.step, source.fingerprint) in stale or (source.step, source.digest) in stale_digests
                     for source in record.inputs.values()
                 )
-                if from_stale and _is_planned(record, later.step, parameters):
+                if from_stale and _is_planned(record, parameters[record.step], version(later.step.module)):
                     stale.add((record.step, record.fingerprint))
                     stale_digests.add((record.step, record.digest))
                     dependents.append(record.step)
@@ -129,8 +135,8 @@ def take_back(plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str,
     return taken
 
 
-def _is_planned(record: Artifact, step: Step, parameters: Mapping[str, Mapping[str, Any]]) -> bool:
-    return record.parameters == parameters[step.name] and record.code_version == code_version(step.module)
+def _is_planned(record: Artifact, values: Mapping[str, Any], version: str) -> bool:
+    return record.parameters == values and record.code_version == version
 
 
 def mark_verified(plan: Sequence[PlannedStep], run_id: str) -> None:

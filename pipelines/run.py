@@ -4,9 +4,11 @@ import contextlib
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -192,13 +194,15 @@ class LocalRun:
         from pipelines.report import write_report
 
         by_name = {entry["name"]: entry for entry in self.record["steps"]}
-        promoted = bool(by_name["promote"]["summary"].get("promoted"))
+        promotion = by_name["promote"]["summary"]
         self.say("serving the policy and asking it for actions over HTTP and the websocket")
-        bundle = Path(by_name["finetune"]["folder"]) / "bundle"
-        self.record["served"] = {
-            "what": "champion" if promoted else "this run's bundle, which was not promoted",
-            **check_served("champion" if promoted else bundle),
-        }
+        if promotion["promoted"]:
+            what = f"{promotion['model']} {promotion['alias']}"
+            answers = check_served(alias=promotion["alias"], model=promotion["model"])
+        else:
+            what = "this run's bundle, which was not promoted"
+            answers = check_served(bundle=Path(by_name["finetune"]["folder"]) / "bundle")
+        self.record["served"] = {"what": what, **answers}
         self.record["report"] = str(write_report(self.record, self.folder / "report.html"))
 
     def _say_failure(self, report: Mapping[str, Any]) -> None:
@@ -221,8 +225,12 @@ def _kfp_process(
     run_id: str, folder: Path, threads: int, reports: list[dict[str, Any]]
 ) -> Iterator[subprocess.Popen[str]]:
     """KFP in a process group of its own, which is ended with the block. Error reports on its log go to `reports`."""
+    # KFP leaves a folder a task in the folder for temporary files: one that goes with the run. Its path is short,
+    # because libraries put sockets there.
+    temporary = tempfile.mkdtemp(prefix="lingbot-")
     environment = {
         **os.environ,
+        "TMPDIR": temporary,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         RUN_ID: run_id,
         "LINGBOT_HOME": str(state.home()),
@@ -241,6 +249,7 @@ def _kfp_process(
     finally:
         _end_group(process)
         reader.join()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _read_log(process: subprocess.Popen[str], path: Path, reports: list[dict[str, Any]]) -> None:

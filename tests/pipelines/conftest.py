@@ -15,7 +15,7 @@ import pytest
 CHECKOUT = Path(__file__).parents[2]
 TRAINING = ("pretrain", "finetune")
 
-STEP = '''
+STEP = """
 import os, time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,13 +48,17 @@ def run(inputs, output, parameters, progress):
     (output / "more").mkdir(exist_ok=True)
     (output / "more" / "numbers.bin").write_bytes(bytes(range(256)) * 16)
     return {{"name": NAME, "promoted": False, "amount": parameters.amount}}
-'''
-HELPER = '''
+"""
+EFFECTS = """
+def verify(output):
+    return not Path(os.environ["HOUSE_LOG"] + ".lost").exists() or "register" not in NAME
+"""
+HELPER = """
 def text(name, parameters):
     return f"{name} {parameters.amount} {parameters.label}\\n"
-'''
+"""
 # Counts to `amount`, keeps its count in the work folder, and waits for a file before it ends when told to.
-TRAIN = '''
+TRAIN = """
     done = int((output / "count").read_text()) if (output / "count").exists() else 0
     with open(os.environ["HOUSE_LOG"], "a") as log:
         log.write(f"{NAME} from {done}\\n")
@@ -65,8 +69,8 @@ TRAIN = '''
         time.sleep(0.05)
     if parameters.label == "hang":
         time.sleep(60)
-'''
-TROUBLE = '''
+"""
+TROUBLE = """
     if parameters.label == "user":
         from model.errors import UserError
         raise UserError("label is 'user': choose another")
@@ -77,7 +81,7 @@ TROUBLE = '''
             file.write("x" * 100000)
     if parameters.label == "killed":
         os.kill(os.getpid(), 9)
-'''
+"""
 
 
 class House:
@@ -118,11 +122,11 @@ class House:
             extra = "".join(f'{name}: str = ""' for name in step.sources)
             body = TRAIN if step.name in TRAINING else TROUBLE
             source = STEP.format(name=step.name, folder=folder_name, inputs=tuple(step.inputs), body=body, extra=extra)
-            (folder / f"{module}.py").write_text(source)
+            (folder / f"{module}.py").write_text(source + (EFFECTS if step.effects else ""))
         endpoint = self.root / "components/endpoint"
         endpoint.mkdir()
         (endpoint / "__init__.py").touch()
-        (endpoint / "check.py").write_text("def check_served(what):\n    return {'http': 'ok', 'asked': str(what)}\n")
+        (endpoint / "check.py").write_text("def check_served(**what):\n    return {'asked': str(what)}\n")
         (self.root / "pipelines/report.py").write_text(
             "def write_report(run, output):\n    output.write_text(run['id'])\n    return output\n"
         )

@@ -1,0 +1,101 @@
+import time
+from pathlib import Path
+
+import pytest
+
+from components import state
+from components.code_version import closure, code_version
+from components.steps import STEPS
+
+FILES = {
+    "model/__init__.py": "",
+    "model/errors.py": "",
+    "model/data/__init__.py": "from . import names\n",
+    "model/data/names.py": "",
+    "model/data/reader.py": "from .names import x\n",
+    "model/data/unused.py": "",
+    "model/robots/__init__.py": "",
+    "model/robots/arm.yaml": "joints: 6\n",
+    "model/robots/meshes/arm.xml": "<arm/>",
+    "model/robots/notes.md": "for people",
+    "model/deep.py": "import model.errors\n",
+    "components/__init__.py": "",
+    "components/endpoint/__init__.py": "",
+    "components/endpoint/app.py": "import model.deep\n",
+    "components/collect/__init__.py": "",
+    "components/collect/metadata.yaml": "lastVerified: never\n",
+    "components/collect/component.py": "from kfp import dsl\n",
+    "components/collect/step.py": "import os\nfrom model.data import reader\ndef run():\n    from model.robots import x\n",
+}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_the_closure_is_what_the_step_imports(tree):
+    names = {path.relative_to(tree).as_posix() for path in closure("components.collect.step", tree)}
+    assert names == {
+        "components/__init__.py",
+        "components/collect/__init__.py",
+        "components/collect/step.py",
+        "model/__init__.py",
+        "model/data/__init__.py",
+        "model/data/names.py",
+        "model/data/reader.py",
+        "model/robots/__init__.py",
+        "model/robots/arm.yaml",
+        "model/robots/meshes/arm.xml",
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ("components/collect/step.py", True),
+        ("model/data/names.py", True),
+        ("model/robots/arm.yaml", True),
+        ("model/robots/meshes/arm.xml", True),
+        ("model/data/unused.py", False),
+        ("model/robots/notes.md", False),
+        ("model/deep.py", False),
+        ("components/endpoint/app.py", False),
+        ("components/collect/component.py", False),
+        ("components/collect/metadata.yaml", False),
+    ],
+)
+def test_only_what_the_step_reaches_changes_its_version(tree, changed, expected):
+    before = code_version("components.collect.step", tree)
+    (tree / changed).write_text(FILES[changed] + "\n# another line\n")
+    assert (code_version("components.collect.step", tree) != before) is expected
+
+
+def test_a_moved_checkout_has_the_same_version(tree, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name, text in FILES.items():
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_text(text)
+    assert code_version("components.collect.step", tree) == code_version("components.collect.step", elsewhere)
+
+
+def test_the_endpoint_and_the_harness_are_in_no_step():
+    for step in STEPS.values():
+        names = {path.relative_to(state.checkout()).as_posix() for path in closure(step.module, state.checkout())}
+        assert not [name for name in names if name.startswith("components/endpoint/")], step.name
+        assert "components/execution.py" not in names
+        assert f"{step.module.replace('.', '/')}.py" in names
+
+
+def test_all_versions_are_known_within_half_a_second():
+    from components import code_version as module
+
+    module._read_imports.cache_clear()
+    module._file_digest.cache_clear()
+    started = time.process_time()
+    versions = {step.name: code_version(step.module) for step in STEPS.values()}
+    assert time.process_time() - started < 0.5
+    assert len(set(versions.values())) == len(versions)

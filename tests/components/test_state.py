@@ -1,0 +1,47 @@
+import json
+import os
+
+import pytest
+
+from components import state
+from model.errors import UserError
+
+
+def test_home_is_the_variable_or_beside_the_code(monkeypatch, tmp_path):
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "here"))
+    assert state.home() == tmp_path / "here"
+    assert state.step_folder("pack", "abc") == tmp_path / "here/steps/pack/abc"
+    monkeypatch.delenv("LINGBOT_HOME")
+    assert state.home() == state.checkout() / ".lingbot"
+    assert (state.checkout() / "components" / "state.py").exists()
+
+
+def test_a_home_that_cannot_be_written_is_named(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(UserError, match=f"{tmp_path}/file/home cannot be written.*set LINGBOT_HOME"):
+        state.make_home()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(monkeypatch, tmp_path):
+    path = tmp_path / "run.json"
+    state.write_json(path, {"status": "running"})
+
+    def fail(handle):
+        raise OSError("pulled the plug")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="plug"):
+        state.write_json(path, {"status": "done"})
+    assert json.loads(path.read_text()) == {"status": "running"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_canonical_json_depends_on_content_alone():
+    assert state.canonical_json({"b": [1, 2.5], "a": "ä"}) == '{"a":"ä","b":[1,2.5]}'.encode()
+    with pytest.raises(ValueError, match="JSON"):
+        state.canonical_json({"loss": float("nan")})
+
+
+def test_run_ids_are_different():
+    assert len({state.new_run_id() for _ in range(20)}) > 1
