@@ -211,7 +211,8 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
         return float(value)
     if expected is str and isinstance(value, str):
         return value
-    raise UserError(f"{name} is {value!r}: it must be {_TYPE_NAMES[expected]}")
+    hint = " (YAML takes 1e-3 for text: write 1.0e-3)" if expected is float and "e" in str(value).lower() else ""
+    raise UserError(f"{name} is {value!r}: it must be {_TYPE_NAMES[expected]}{hint}")
 
 
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

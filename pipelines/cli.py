@@ -10,21 +10,7 @@ from types import ModuleType
 from model.errors import UserError, unknown_name
 
 # In the order of help: trigger, reproduce, data and evidence, promote and serve.
-COMMANDS = (
-    "run",
-    "runs",
-    "compile",
-    "step",
-    "reproduce",
-    "compare",
-    "doctor",
-    "data",
-    "evaluate",
-    "bundle",
-    "models",
-    "serve",
-    "keys",
-)
+COMMANDS = ("run", "runs", "compile", "step", "data")
 
 
 def load_command(name: str) -> ModuleType:

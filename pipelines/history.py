@@ -1,6 +1,7 @@
 """The runs on this machine: their records, newest first."""
 
 import json
+import shlex
 import time
 from typing import Any
 
@@ -53,7 +54,7 @@ def print_run(run_id: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(run, indent=1))
         return
-    print(f"run {run['id']}: {run['status']}, {run['command']}")
+    print(f"run {run['id']}: {run['status']}, {shlex.join(run['provenance']['command'])}")
     states = [
         StepState(step["name"], status=step["status"], seconds=step.get("seconds"), doing=step.get("why", ""))
         for step in run["steps"]

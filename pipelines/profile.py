@@ -91,6 +91,14 @@ def load_profile(name: str) -> Profile:
             raise unknown_name(f"key of profile {path}", key, fields)
     if "runner" not in values:
         raise UserError(f"profile {path} has no 'runner': it must be local or cluster")
-    resources = {step: Resources(**given) for step, given in values.pop("resources", {}).items()}
+    resources = {step: _read_resources(step, given) for step, given in values.pop("resources", {}).items()}
     runner = check_value(f"runner of {path}", values.pop("runner"), Literal["local", "cluster"])
     return Profile(name=path.stem, runner=runner, resources=resources, **values)
+
+
+def _read_resources(step: str, given: Mapping[str, Any]) -> Resources:
+    known = {field.name for field in dataclasses.fields(Resources)}
+    for name in given:
+        if name not in known:
+            raise unknown_name(f"resource of '{step}' in the profile", name, known)
+    return Resources(**{name: str(value) for name, value in given.items()})

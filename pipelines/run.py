@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -18,13 +17,14 @@ from typing import Any, TextIO
 from components import records, state
 from components.execution import ERROR_MARK
 from components.liveness import RUN_ID, alive
-from pipelines import hardware
+from components.provenance import provenance
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
 from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
 from pipelines.shape import dag_steps, source_of
 from pipelines.summary import summary_lines
+from pipelines.threads import idle_cores
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0
@@ -56,7 +56,7 @@ class LocalRun:
         self.id = state.new_run_id()
         self.folder = state.run_folder(self.id)
         self.stream = stream or sys.stdout
-        self.threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or profile.threads or hardware.idle_cores()
+        self.threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or profile.threads or idle_cores()
         self.record: dict[str, Any] = {
             "schema_version": 1,
             "id": self.id,
@@ -65,14 +65,11 @@ class LocalRun:
             "status": "running",
             "started": time.time(),
             "seconds": None,
-            "command": shlex.join(sys.argv),
             "profile": profile_name,
             "seed": parameters.seed,
             "preset": parameters.preset,
             "threads": self.threads,
-            "code": hardware.commit(),
-            "hardware": hardware.hardware(),
-            "versions": hardware.versions(),
+            "provenance": provenance(parameters.to_json()),
             "steps": [
                 {"name": step.name, "status": "waiting", "parameters": parameters.steps[step.name]}
                 for step in self.steps

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.artifacts import Artifact
+from components.exchange import MANIFEST, import_artifact
 from components.shell import read_reference
 from components.steps import Step, get_step, maker
 from model.errors import UserError, unknown_name
@@ -49,6 +50,18 @@ def resolve_inputs(name: str, parameters: RunParameters, given: Sequence[str]) -
                 )
             inputs[key] = item.artifact
     return step, {key: inputs[key] for key in step.inputs}
+
+
+def exported_inputs(name: str, parameters: RunParameters, folder: Path) -> list[str]:
+    """Takes the inputs of a step that lie in `folder/<step>` into the state folder; returns them as NAME=MANIFEST."""
+    steps = {step.name: step for step in dag_steps(name if name in SOURCES else source_of(parameters))}
+    given = []
+    for key in steps[name].inputs:
+        manifest = folder / maker(steps[name], key) / MANIFEST
+        if manifest.is_file():
+            import_artifact(manifest.parent)
+            given.append(f"{key}={manifest}")
+    return given
 
 
 def _before(steps: dict[str, Step], name: str) -> list[Step]:

@@ -17,22 +17,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=MANIFEST",
         help="the manifest of an input, instead of what the step before it made",
     )
+    parser.add_argument(
+        "--artifacts",
+        type=Path,
+        metavar="FOLDER",
+        help="read inputs from FOLDER/<step> where they are there, copy the result to FOLDER/NAME (see dvc.yaml)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the reference to the result there")
     add_parameter_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from components import records, state
+    from components.exchange import export_artifact
     from components.execution import execute
     from components.steps import get_step
     from pipelines.parameters import load_parameters
-    from pipelines.single import resolve_inputs
+    from pipelines.single import exported_inputs, resolve_inputs
 
     get_step(args.step)
     state.make_home()
     parameters = load_parameters(args.params, settings_of(args))
-    step, inputs = resolve_inputs(args.step, parameters, args.input)
+    exported = exported_inputs(args.step, parameters, args.artifacts) if args.artifacts else []
+    step, inputs = resolve_inputs(args.step, parameters, [*exported, *args.input])
     artifact = execute(step, inputs, parameters.steps[step.name])
+    if args.artifacts:
+        export_artifact(artifact, args.artifacts / step.name)
     if args.output is not None:
         state.write_json(args.output, artifact.reference())
     print(records.data_folder(step.name, artifact.fingerprint))

@@ -25,7 +25,7 @@ FILES = {
     "components/collect/__init__.py": "",
     "components/collect/metadata.yaml": "lastVerified: never\n",
     "components/collect/component.py": "from kfp import dsl\n",
-    "components/collect/step.py": "import os\nfrom model.data import reader\ndef run():\n    from model.robots import x\n",
+    "components/collect/step.py": "from model.data import reader\ndef run():\n    from model.robots import x\n",
 }
 
 

@@ -1,0 +1,121 @@
+"""The command line: all of it listed here, quick, and plain about mistakes."""
+
+import argparse
+import subprocess
+import sys
+import time
+
+import pytest
+
+from components import state
+from pipelines.cli import COMMANDS, build_parser, load_command, main
+
+HEAVY = ("torch", "kfp", "mlflow", "great_expectations", "transformers", "pyarrow", "numpy", "rich", "yaml", "fastapi")
+DATA = {"--params", "--preset", "--set", "--dataset", "--from-tag", "--depth-checkpoint"}
+
+# Every command with its arguments and options. A new one is added here, and to the README.
+EXPECTED = {
+    "run": {"pipeline", "--profile", *DATA},
+    "runs list": {"--limit", "--json"},
+    "runs show": {"run", "--json"},
+    "compile": {"pipeline", "--profile", "--output", *DATA},
+    "step": {"step", "--input", "--artifacts", "--output", *DATA},
+}
+
+
+def listed() -> dict[str, set[str]]:
+    """Command (and action) -> its arguments and options, from the parsers."""
+    found: dict[str, set[str]] = {}
+
+    def walk(name: str, parser: argparse.ArgumentParser) -> None:
+        actions = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+        for action in actions:
+            for child, child_parser in action.choices.items():
+                walk(f"{name} {child}".strip(), child_parser)
+        if not actions:
+            options = [action for action in parser._actions if action.dest != "help"]
+            found[name] = {option for action in options for option in (action.option_strings[:1] or [action.dest])}
+
+    walk("", build_parser())
+    return found
+
+
+def test_every_command_and_option_is_listed_here():
+    assert listed() == EXPECTED
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_has_one_line_of_help(name):
+    module = load_command(name)
+    assert module.HELP
+    assert "\n" not in module.HELP
+    assert not module.HELP.endswith(".")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"  {name}" in shown
+        assert load_command(name).HELP.split()[0] in shown
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    script = (
+        "import sys\nfrom pipelines.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    times = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        started = time.monotonic()
+        result = subprocess.run([sys.executable, "-c", script], cwd=state.checkout(), capture_output=True, text=True)
+        times.append(time.monotonic() - started)
+        assert result.stderr.strip() == "[]"
+    assert min(times) < 0.3
+
+
+def test_a_mistyped_command_gets_the_nearest_one(capsys):
+    assert main(["rnu"]) == 2
+    assert "Did you mean 'run'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "demonstrations"], "Did you mean 'demonstrations_to_policy'"),
+        (["run", "--profile", "laptpo"], "Did you mean 'laptop'"),
+        (["run", "--profile", "cluster"], "lingbot compile demonstrations_to_policy --profile cluster"),
+        (["run", "--set", "pretrain.stesp=1"], "Did you mean 'steps'"),
+        (["run", "--dataset", "/nowhere"], "/nowhere.*no such file or folder"),
+        (["run", "--dataset", "a", "--from-tag", "b"], "give one of them"),
+        (["step", "pakc"], "Did you mean 'pack'"),
+        (["step", "pack"], "run `lingbot step validate` first|run `lingbot step collect` first"),
+        (["runs", "show", "last"], "nothing has run yet"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line_with_code_2(arguments, message, capsys, monkeypatch, tmp_path):
+    import re
+
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path))
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert error.count("\n") == 1
+    assert error.startswith("lingbot: ")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("lingbot ")
+
+
+def test_an_interruption_is_code_130(monkeypatch):
+    def stop(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(load_command("runs"), "run", stop)
+    assert main(["runs", "list"]) == 130

@@ -1,0 +1,141 @@
+"""The KFP definition, the table of steps and the compiled YAML say the same."""
+
+import time
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2
+
+from components.code_version import code_version
+from components.images import IMAGES
+from components.steps import STEPS, maker
+from model.errors import UserError
+from pipelines.compile import compile_pipeline
+from pipelines.parameters import load_parameters
+from pipelines.profile import Profile, load_profile
+from pipelines.shape import SOURCES, dag_steps
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def compiled(request, tmp_path_factory):
+    settings = [] if request.param == "collect" else ["ingest.dataset=s3://bucket/cubes"]
+    parameters = load_parameters(settings=settings)
+    path = compile_pipeline(parameters, load_profile("cluster"), tmp_path_factory.mktemp("compiled"))
+    return request.param, parameters, path
+
+
+def documents(path):
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def task_name(step: str) -> str:
+    return step.replace("_", "-")
+
+
+def test_the_file_is_what_kubeflow_takes(compiled):
+    source, _, path = compiled
+    assert (
+        path.name
+        == {"collect": "demonstrations_to_policy.yaml", "ingest": "demonstrations_to_policy_ingest.yaml"}[source]
+    )
+    spec, *_ = documents(path)
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
+    assert path.stat().st_size < 200_000
+
+
+def test_tasks_and_their_order_are_those_of_the_table(compiled):
+    source, _, path = compiled
+    tasks = documents(path)[0]["root"]["dag"]["tasks"]
+    steps = dag_steps(source)
+    assert set(tasks) == {task_name(step.name) for step in steps}
+    for step in steps:
+        before = {task_name(maker(step, name)) for name in step.inputs}
+        assert set(tasks[task_name(step.name)].get("dependentTasks", [])) == before
+
+
+def test_each_task_gets_artefacts_digests_parameters_and_code(compiled):
+    source, _, path = compiled
+    tasks = documents(path)[0]["root"]["dag"]["tasks"]
+    for step in dag_steps(source):
+        inputs = tasks[task_name(step.name)]["inputs"]
+        for name in step.inputs:
+            producer = task_name(maker(step, name))
+            artifact = inputs["artifacts"][name]["taskOutputArtifact"]
+            digest = inputs["parameters"][f"{name}_digest"]["taskOutputParameter"]
+            assert artifact == {"producerTask": producer, "outputArtifactKey": name}
+            assert digest == {"producerTask": producer, "outputParameterKey": "digest"}
+        given = inputs["parameters"]["parameters"]
+        assert given == {"componentInputParameter": f"{step.name}_parameters"}
+        assert inputs["parameters"]["code_version"]["runtimeValue"]["constant"] == code_version(step.module)
+
+
+def test_parameters_are_visible_and_complete(compiled):
+    source, parameters, path = compiled
+    given = documents(path)[0]["root"]["inputDefinitions"]["parameters"]
+    assert set(given) == {f"{step.name}_parameters" for step in dag_steps(source)}
+    for step in dag_steps(source):
+        assert given[f"{step.name}_parameters"]["defaultValue"] == parameters.steps[step.name]
+
+
+def test_steps_that_write_to_the_registry_are_never_cached_by_kfp(compiled):
+    source, _, path = compiled
+    tasks = documents(path)[0]["root"]["dag"]["tasks"]
+    for step in dag_steps(source):
+        assert bool(tasks[task_name(step.name)]["cachingOptions"].get("enableCache")) is not step.effects
+
+
+def test_images_environment_and_resources_come_from_the_profile(compiled):
+    source, _, path = compiled
+    profile = load_profile("cluster")
+    executors = documents(path)[0]["deploymentSpec"]["executors"]
+    for step in dag_steps(source):
+        container = executors[f"exec-{task_name(step.name)}"]["container"]
+        assert container["image"] == profile.images[step.image]
+        environment = {item["name"]: item["value"] for item in container["env"]}
+        assert environment == dict(profile.environment)
+        assert container["resources"]["resourceMemoryLimit"] == profile.resources[step.name].memory
+        assert "pip install" not in " ".join(container["command"])
+
+
+def test_a_compilation_takes_less_than_three_seconds_and_repeats_itself(tmp_path):
+    parameters, profile = load_parameters(), load_profile("laptop")
+    first = compile_pipeline(parameters, profile, tmp_path / "one")
+    started = time.process_time()
+    second = compile_pipeline(parameters, profile, tmp_path / "two")
+    assert time.process_time() - started < 3
+    assert first.read_text() == second.read_text()
+    assert {IMAGES["data"], IMAGES["train"], IMAGES["simulation"]} == {
+        executor["container"]["image"] for executor in documents(first)[0]["deploymentSpec"]["executors"].values()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("runner: cloud", "unknown value of runner.*'cloud'"),
+        ("threads: 2", "has no 'runner'"),
+        ("runner: local\nimage: {}", "unknown key of profile.*Did you mean 'images'"),
+        ("runner: local\nimages: {trian: x}", "unknown image role.*Did you mean 'train'"),
+        ("runner: local\nresources: {pakc: {cpu: '1'}}", "unknown step in the profile.*Did you mean 'pack'"),
+        ("runner: local\nresources: {pack: {gpu: '1'}}", "unknown resource of 'pack'"),
+        ("runner: local\nthreads: -1", "must be 0"),
+    ],
+)
+def test_a_wrong_profile_is_named(tmp_path, text, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_profile(str(path))
+
+
+def test_a_profile_of_ones_own(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("runner: local\nthreads: 3\n")
+    assert load_profile(str(path)) == Profile(name="mine", runner="local", threads=3)
+    with pytest.raises(UserError, match="there is no profile file"):
+        load_profile(str(tmp_path / "none.yaml"))
+
+
+def test_every_step_has_an_image_that_exists():
+    assert {step.image for step in STEPS.values()} <= IMAGES.keys()
