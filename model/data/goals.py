@@ -5,11 +5,18 @@ recorded end-effector pose says where it was then. A policy that must predict it
 state instead of looking (DESIGN section 4).
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from model.robots import Robot
 
 # Hysteresis on the opening (0 closed, 1 open): noise around one threshold must not count as closing twice.
 CLOSED_BELOW = 0.4
 OPEN_ABOVE = 0.6
+# observation.eef_pose: left xyz + quaternion, then right
+POSITION_OF_SIDE = {"left": slice(0, 3), "right": slice(7, 10)}
 
 
 def closing_frames(
@@ -57,3 +64,11 @@ def hindsight_goals(opening: np.ndarray, position: np.ndarray) -> tuple[np.ndarr
         mask[start:frame] = True
         start = max(start, frame)
     return goal, mask
+
+
+def gripper_side(robot: "Robot", dim: int) -> str | None:
+    """`left` or `right` for a gripper dimension, by its canonical slot or else by its name; None when neither says."""
+    if robot.layout == "canonical":
+        return {14: "left", 15: "right"}.get(robot.action_slots[dim])
+    name = robot.action_names[dim].lower()
+    return next((side for side in POSITION_OF_SIDE if side in name), None)

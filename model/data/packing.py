@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from model.robots import Robot
 
 SCRATCH = ".scratch"
+IMAGES_WORTH_A_PROCESS = 1500  # about as much work as starting one, 1 to 2 s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,7 @@ def pack(
         quarantined: episodes to leave out.
         segments: annotated segments by episode; episodes without any have no sub-task.
         progress: told frames done and frames a second.
-        workers: processes; None takes the cores this process may use. 1 works in this process.
+        workers: processes; None takes the cores this process may use, where the work is worth it. 1 works in this one.
 
     Raises:
         UserError: nothing usable, wrong cameras, an episode that cannot be read, or no disk space.
@@ -123,7 +124,9 @@ def pack(
                 )
                 for episode, entry in arrays.items()
             ]
-            encode_episodes(dataset, jobs, workers or len(os.sched_getaffinity(0)), progress)
+            images = sum(len(job.indices) for job in jobs) * sum(camera is not None for camera in cameras.values())
+            useful = min(len(os.sched_getaffinity(0)), max(1, images // IMAGES_WORTH_A_PROCESS))
+            encode_episodes(dataset, jobs, useful if workers is None else workers, progress)
             progress.message("joining the frames, writing tables and statistics")
             files = join_episodes(jobs, scratch, output)
         has_goal = write_steps(
@@ -175,7 +178,8 @@ def choose_cameras(dataset: "LeRobotDataset", robot: "Robot") -> dict[str, str |
     """
     from model.robots import ROLES
 
-    present = {camera.removeprefix("observation.images."): camera for camera in dataset.cameras}
+    # the declared ones: a declared camera without video is an error of its episodes, not an absent view
+    present = {camera.removeprefix("observation.images."): camera for camera in dataset.info.cameras}
     cameras = {robot.cameras[role]: present.get(robot.cameras[role]) for role in ROLES if role in robot.cameras}
     if not any(cameras.values()):
         raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.data.goals import hindsight_goals
+from model.data.goals import POSITION_OF_SIDE, gripper_side, hindsight_goals
 from model.data.packed_format import write_arrow
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from model.robots import Robot
 
 NO_SUB_TASK = -1
-# observation.eef_pose: left xyz + quaternion, then right
-POSITION_OF_SIDE = {"left": slice(0, 3), "right": slice(7, 10)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +70,6 @@ def episode_goals(entry: "EpisodeArrays", robot: "Robot") -> tuple[np.ndarray, n
     opening = np.stack([robot.opening(dim, entry.action[:, dim]) for dim in sides], axis=1)
     position = np.stack([entry.eef_pose[:, POSITION_OF_SIDE[side]] for side in sides.values()], axis=1)
     return hindsight_goals(opening, position)
-
-
-def gripper_side(robot: "Robot", dim: int) -> str | None:
-    """`left` or `right` for a gripper dimension, by its canonical slot or else by its name; None when neither says."""
-    if robot.layout == "canonical":
-        return {14: "left", 15: "right"}.get(robot.action_slots[dim])
-    name = robot.action_names[dim].lower()
-    return next((side for side in POSITION_OF_SIDE if side in name), None)
 
 
 def _sub_task_numbers(length: int, segments: Sequence[Segment], sub_tasks: Sequence[str]) -> np.ndarray:

@@ -149,6 +149,7 @@ def test_image_files_are_cut_between_episodes(tmp_path: Path, monkeypatch: pytes
     assert (cut.images(np.arange(len(cut))) == one.images(np.arange(len(one)))).all()
 
 
+@pytest.mark.slow
 def test_real_datasets_pack_the_same_in_one_process_and_in_two(tmp_path: Path, shared: Path) -> None:
     from model.data.lerobot import LeRobotDataset
     from model.data.packing import pack

@@ -1,0 +1,1 @@
+"""The step `annotate`: episodes cut into atomic actions, with their sentences."""
