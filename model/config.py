@@ -103,6 +103,7 @@ class GoalConfig:
     """
 
     num_queries: int = 4
+    readout_size: int = 64
     dimensions: int = 3
     weight: float = 1.0
 

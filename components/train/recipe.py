@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from model.config import PolicyConfig
     from model.data.packed import PackedDataset
     from model.depth.store import TokenStore
-    from model.robots import Robot
     from model.training.loop import TrainingResult
     from model.vla.policy import Policy
 
@@ -87,10 +86,11 @@ def instruction_tokenizer(packed: "PackedDataset", vocab_size: int) -> Any:
 def preparation(packed: "PackedDataset", config: "PolicyConfig", normalization: str) -> "Preparation":
     """What training and serving share, from the packed set's own statistics."""
     from model.bundle import prepare
+    from model.robots import find_robot
 
     goal = packed.goal_statistics
     return prepare(
-        robot=packed_robot(packed),
+        robot=find_robot(packed.meta),
         cameras=tuple(packed.meta.cameras),
         statistics=packed.statistics,
         mode=normalization,
@@ -101,26 +101,6 @@ def preparation(packed: "PackedDataset", config: "PolicyConfig", normalization: 
         control_hz=packed.meta.fps,
         tasks=tuple(packed.meta.tasks),
     )
-
-
-def packed_robot(packed: "PackedDataset") -> "Robot":
-    """The robot of a packed set: its YAML, or what the dataset itself says where the robot is unknown."""
-    from model.robots import find_robot
-
-    meta = packed.meta
-    return find_robot(_PackedNames(meta.robot_type, meta.fps, meta.cameras, meta.state_names, meta.action_names, {}))
-
-
-@dataclass(frozen=True)
-class _PackedNames:
-    """What `find_robot` asks of a dataset, from a packed one."""
-
-    robot_type: str
-    fps: float
-    cameras: tuple[str, ...]
-    state_names: tuple[str, ...]
-    action_names: tuple[str, ...]
-    features: dict[str, Any]
 
 
 def run_training(

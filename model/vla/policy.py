@@ -61,7 +61,8 @@ class Policy(nn.Module):
         self.action_time_mlp_out = nn.Linear(expert, expert)
         self.action_out_proj = nn.Linear(expert, config.dimensions)
         self.depth = DepthAlignment(config.depth, size) if config.depth else None
-        self.goal = GoalHead(config.goal, size) if config.goal else None
+        image_tokens = config.views * config.vision.tokens_per_view
+        self.goal = GoalHead(config.goal, image_tokens, size) if config.goal else None
         self.register_buffer("visibility", self.layout.visibility(), persistent=False)
         for layer in self.transformer.suffix_layers:
             layer.input_layernorm.reset_modulation()
@@ -71,11 +72,12 @@ class Policy(nn.Module):
         """Runs the prefix: final hidden states [B, L, D] and the cache that suffixes attend to."""
         self._check(inputs)
         B, V = inputs.image_mask.shape
-        parts = [self._embed_views(inputs)]
+        image_tokens = self._embed_views(inputs)
+        parts = [image_tokens]
         if self.depth:
             parts.append(self.depth.queries().repeat(V, 1).expand(B, -1, -1))
         if self.goal:
-            parts.append(self.goal.table.expand(B, -1, -1))
+            parts.append(self.goal.queries(image_tokens))
         parts.append(self.embed_tokens(inputs.tokens))
         valid = self.layout.valid(inputs.image_mask, inputs.token_mask)
         mask = self.layout.mask(valid, self.visibility)

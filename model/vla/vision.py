@@ -107,8 +107,7 @@ class VisionTower(nn.Module):
         self.config = config
         patch_values = 3 * config.temporal_patch_size * config.patch_size**2
         self.patch_embed = nn.Linear(patch_values, config.hidden_size, bias=False)
-        patches = config.grid**2
-        self.positions = nn.Parameter(torch.zeros(patches, config.hidden_size)) if config.learned_positions else None
+        self.positions = nn.Parameter(initial_positions(config)) if config.learned_positions else None
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
         self.merger = PatchMerger(config, out_size)
         rows, columns = patch_coordinates(config)
@@ -137,6 +136,14 @@ def patch_coordinates(config: VisionConfig) -> tuple[Tensor, Tensor]:
     rows = torch.arange(config.grid).view(cells, 1, m, 1).expand(cells, cells, m, m).reshape(-1)
     columns = torch.arange(config.grid).view(1, cells, 1, m).expand(cells, cells, m, m).reshape(-1)
     return rows, columns
+
+
+def initial_positions(config: VisionConfig) -> Tensor:
+    """Learned positions [P, D] start from a 2-D sinusoid of half amplitude: about the scale of the patch embedding."""
+    rows, columns = patch_coordinates(config)
+    frequency = torch.pi / config.grid * torch.linspace(0, 8, config.hidden_size // 4 + 1)[1:]
+    angles = torch.cat([rows[:, None] * frequency, columns[:, None] * frequency], dim=1)
+    return 0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def window_plan(config: VisionConfig) -> list[Tensor]:
