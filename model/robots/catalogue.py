@@ -58,7 +58,8 @@ def find_robot(info: DescribedDataset) -> Robot:
     """The robot that made a dataset, by its robot type; an unknown one is described by the dataset itself, raw layout.
 
     Raises:
-        UserError: the robot is unknown, and its dataset declares no state, action or camera, or more dimensions than the policy's vector.
+        UserError: the robot is unknown and its dataset declares no state, action or camera, or more dimensions than
+            the policy's vector has.
     """
     known = _catalogue().get(_plain(info.robot_type))
     if known is not None:

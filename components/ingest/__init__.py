@@ -1,0 +1,1 @@
+"""The step `ingest`: an existing LeRobot dataset becomes the first artefact of a run."""

@@ -1,0 +1,25 @@
+"""`lingbot data`: look at a dataset and check it. Each action is a module of its own, imported when it is called."""
+
+import argparse
+import importlib
+from types import ModuleType
+
+HELP = "look at a dataset, and check it"
+
+ACTIONS = ("inspect", "validate", "release")
+
+
+def load_action(name: str) -> ModuleType:
+    """The module of an action: HELP, configure(parser), run(args)."""
+    return importlib.import_module(f"pipelines.commands.data_{name}")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    for name in ACTIONS:
+        module = load_action(name)
+        module.configure(actions.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False))
+
+
+def run(args: argparse.Namespace) -> int:
+    return int(load_action(args.action).run(args))
