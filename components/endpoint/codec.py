@@ -122,8 +122,32 @@ def _encode(value: Any) -> dict[bytes, Any]:
     raise TypeError(f"cannot send a {type(value).__name__}")
 
 
-def _dtype(fields: dict[Any, Any]) -> np.dtype[Any]:
-    text = fields.get(b"dtype")
+def build_array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
+    """The array that an untrusted sender describes: a writable copy in native byte order.
+
+    Raises:
+        BadMessage: when the dtype is not on the list, or the bytes are not the product of the shape.
+    """
+    checked = _dtype(dtype)
+    if not isinstance(data, bytes):
+        raise BadMessage("the data of an array must be bytes")
+    if (
+        not isinstance(shape, list)
+        or len(shape) > _MAX_DIMENSIONS
+        or not all(type(size) is int and 0 <= size <= 2**40 for size in shape)
+    ):
+        raise BadMessage(f"array shape {_brief(shape)} is not a list of at most {_MAX_DIMENSIONS} sizes")
+    expected = math.prod(shape) * checked.itemsize
+    if expected != len(data):
+        raise BadMessage(f"an array of shape {shape} and dtype {checked.str} has {expected} bytes, not {len(data)}")
+    if checked.kind == "b":
+        # A bool of any byte but 0 and 1 is undefined for numpy: read as "not zero".
+        return (np.frombuffer(data, dtype=np.uint8) != 0).reshape(shape)
+    # astype copies always.
+    return np.frombuffer(data, dtype=checked).reshape(shape).astype(checked.newbyteorder("="))
+
+
+def _dtype(text: Any) -> np.dtype[Any]:
     if not isinstance(text, str) or not _DTYPE.match(text):
         raise BadMessage(f"array dtype {_brief(text)} is not allowed: use u1, i1 to i8, f2, f4, f8 or b1")
     return np.dtype(text)
@@ -132,30 +156,13 @@ def _dtype(fields: dict[Any, Any]) -> np.dtype[Any]:
 def _decode_array(fields: dict[Any, Any]) -> np.ndarray:
     if fields.keys() != {_ARRAY, b"data", b"dtype", b"shape"}:
         raise BadMessage("an array has exactly the keys __ndarray__, data, dtype and shape, as bin")
-    dtype = _dtype(fields)
-    shape, data = fields[b"shape"], fields[b"data"]
-    if not isinstance(data, bytes):
-        raise BadMessage("the data of an array must be bin")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > _MAX_DIMENSIONS
-        or not all(type(size) is int and 0 <= size <= 2**40 for size in shape)
-    ):
-        raise BadMessage(f"array shape {_brief(shape)} is not a list of at most {_MAX_DIMENSIONS} sizes")
-    expected = math.prod(shape) * dtype.itemsize
-    if expected != len(data):
-        raise BadMessage(f"an array of shape {shape} and dtype {dtype.str} has {expected} bytes, not {len(data)}")
-    if dtype.kind == "b":
-        # A bool of any byte but 0 and 1 is undefined for numpy: read as "not zero".
-        return (np.frombuffer(data, dtype=np.uint8) != 0).reshape(shape)
-    # astype copies always: the result is writable and in native byte order.
-    return np.frombuffer(data, dtype=dtype).reshape(shape).astype(dtype.newbyteorder("="))
+    return build_array(fields[b"dtype"], fields[b"shape"], fields[b"data"])
 
 
 def _decode_scalar(fields: dict[Any, Any]) -> np.generic:
     if fields.keys() != {_SCALAR, b"data", b"dtype"}:
         raise BadMessage("a numpy scalar has exactly the keys __npgeneric__, data and dtype, as bin")
-    dtype, value = _dtype(fields), fields[b"data"]
+    dtype, value = _dtype(fields[b"dtype"]), fields[b"data"]
     allowed = (bool,) if dtype.kind == "b" else (int,) if dtype.kind in "iu" else (int, float)
     if type(value) not in allowed:
         raise BadMessage(f"a scalar of dtype {dtype.str} cannot hold {_brief(value)}")

@@ -86,7 +86,7 @@ def test_pack_refuses_other_dtypes(array):
         ({"shape": [1] * 7}, "is not a list of"),
         ({"shape": 2}, "is not a list of"),
         ({"shape": [0, 2**40]}, "has 0 bytes"),
-        ({"data": "text"}, "must be bin"),
+        ({"data": "text"}, "must be bytes"),
         ({"extra": 1}, "exactly the keys"),
     ],
 )

@@ -1,0 +1,126 @@
+"""Where registered bundles and their evaluations lie, by digest: in LINGBOT_STORAGE if set, else LINGBOT_HOME.
+
+bundles/<sha256 of manifest.json>/          the bundle
+evaluations/<sha256>.json                   the evaluation.json that a version was judged by
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+from components import state
+from components.artifacts import hash_file, hash_folder
+from components.records import open_storage
+from model.errors import UserError
+
+
+def bundle_folder(digest: str) -> Path:
+    """Where a bundle lies on this machine."""
+    return state.home() / "bundles" / digest
+
+
+def keep_bundle(folder: Path) -> tuple[str, str]:
+    """Verifies a bundle and puts it where registered bundles lie. Returns its digest and its URI.
+
+    Raises:
+        UserError: it is no bundle, or its bytes are not those of its manifest.
+    """
+    from model.bundle import verify_bundle
+
+    digest = verify_bundle(folder)
+    storage = open_storage()
+    if storage is not None:
+        storage.put_folder(folder, f"bundles/{digest}")
+        return digest, storage.locate(f"bundles/{digest}")
+    target = bundle_folder(digest)
+    if not (target.exists() and _is_whole(target, digest)):
+        _copy(folder, target)
+        verify_bundle(target)
+    return digest, target.as_uri()
+
+
+def fetch_bundle(digest: str, uri: str) -> Path:
+    """The folder of a registered bundle on this machine, fetched if it is not here; the reader checks its bytes.
+
+    Raises:
+        UserError: it is neither here nor at its URI.
+    """
+    target = bundle_folder(digest)
+    if target.exists():
+        return target
+    from components.adapters.storage import Storage
+
+    place, _, name = uri.rpartition("/")
+    if not place:
+        raise UserError(f"bundle {digest[:12]} is not in {target.parent}, and its registered place is '{uri}'")
+    Storage.from_url(place).get_folder(name, target)
+    return target
+
+
+def has_bundle(digest: str, uri: str) -> bool:
+    """Whether the bundle can be read: every byte is right, here or (unread) in the shared storage."""
+    target = bundle_folder(digest)
+    if target.exists():
+        return _is_whole(target, digest)
+    storage = open_storage()
+    return storage is not None and storage.exists(f"bundles/{digest}/manifest.json") and uri.endswith(digest)
+
+
+def keep_evaluation(content: bytes) -> str:
+    """Stores the bytes of an evaluation.json; returns their sha256."""
+    digest = hashlib.sha256(content).hexdigest()
+    storage = open_storage()
+    if storage is not None:
+        storage.write_bytes(_evaluation_key(digest), content, if_absent=True)
+    else:
+        path = state.home() / _evaluation_key(digest)
+        if not path.exists() or path.read_bytes() != content:
+            state.write_atomically(path, content)
+    return digest
+
+
+def read_evaluation(digest: str) -> bytes:
+    """The evaluation of that digest, checked.
+
+    Raises:
+        UserError: it is gone, or was changed.
+    """
+    path, storage = state.home() / _evaluation_key(digest), open_storage()
+    if path.exists():
+        content = path.read_bytes()
+    elif storage is not None and storage.exists(_evaluation_key(digest)):
+        content = storage.read_bytes(_evaluation_key(digest))
+    else:
+        raise UserError(f"the evaluation {digest[:12]} is gone: {path} does not exist; evaluate and register again")
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(f"the evaluation {path} was changed after it was stored: evaluate and register again")
+    return content
+
+
+def _evaluation_key(digest: str) -> str:
+    return f"evaluations/{digest}.json"
+
+
+def _is_whole(folder: Path, digest: str) -> bool:
+    """`model.bundle.verify_bundle` as a question, without the 2 s that importing torch takes."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file() or hash_file(manifest).sha256 != digest:
+        return False
+    listed = json.loads(manifest.read_bytes())["files"]
+    present = {path: {"sha256": record.sha256, "size": record.size} for path, record in hash_folder(folder).items()}
+    return {**listed, "manifest.json": present["manifest.json"]} == present
+
+
+def _copy(folder: Path, target: Path) -> None:
+    """Whole or not at all: a killed copy is never taken for a bundle."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copytree(folder, partial, dirs_exist_ok=True)
+        if target.exists():
+            shutil.rmtree(target)
+        partial.replace(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""uvicorn, ended in the order that loses no reply.
+
+uvicorn closes websockets when it is told to stop, and drops the replies that are being computed. Here SIGTERM first
+makes the service refuse new work (`/readyz` turns 503), lets each session send the reply it owes, closes with 1012
+(service restart), and only then tells uvicorn to stop. HTTP replies are finished by uvicorn itself.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from socket import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from components.endpoint.codec import DEFAULT_LIMITS
+
+logger = logging.getLogger("lingbot.endpoint")
+# Time for clients to answer the close frame before their sockets are closed under them.
+_GOODBYE_SECONDS = 1.0
+
+
+class DrainingServer(uvicorn.Server):
+    """Serves an app of `create_app`; warms the model up before it accepts, and drains before it stops."""
+
+    def __init__(self, app: FastAPI, *, drain_seconds: float, on_ready: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws_max_size=DEFAULT_LIMITS.max_bytes,
+                ws_per_message_deflate=False,  # openpi's clients do not compress, and camera images hardly shrink
+                ws_ping_interval=20.0,
+                ws_ping_timeout=60.0,  # a client that computes between two calls may answer pings late
+                timeout_graceful_shutdown=max(1, int(drain_seconds)),
+            )
+        )
+        self._service, self._sessions = app.state.service, app.state.sessions
+        self._drain_seconds = drain_seconds
+        self._on_ready = on_ready
+        self._running_loop: asyncio.AbstractEventLoop | None = None
+        self._drain: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        self._running_loop = asyncio.get_running_loop()
+        await self._service.warm_up()
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._on_ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """First signal: drain. Second: stop now. The signal is not raised again at the end: a drained exit is 0."""
+        if self._running_loop is None or self._service.draining:
+            self.should_exit = True
+            return
+        self._running_loop.call_soon_threadsafe(self.drain)
+
+    def drain(self) -> None:
+        """Starts the drain, on the event loop."""
+        if self._drain is None:
+            self._service.draining = True
+            self._drain = asyncio.get_running_loop().create_task(self._drain_and_stop())
+
+    async def _drain_and_stop(self) -> None:
+        try:
+            await self._sessions.drain(self._drain_seconds)
+            if len(self._sessions):
+                logger.error("%d sessions did not finish in %.0f s", len(self._sessions), self._drain_seconds)
+            goodbye = time.monotonic() + _GOODBYE_SECONDS
+            while self.server_state.connections and time.monotonic() < goodbye:
+                await asyncio.sleep(0.02)
+        finally:
+            self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._service.runner.close()

@@ -1,0 +1,1 @@
+"""The step that registers an exported policy as a model version."""

@@ -1,0 +1,55 @@
+"""Where a policy comes from: the chain of finished steps behind it, as tags of its version."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from components import state
+from components.artifacts import Artifact
+from components.records import load_artifact
+
+_DATASET_STEPS = ("collect", "ingest")
+
+
+def lineage_tags(inputs: Mapping[str, Path]) -> dict[str, str]:
+    """Tags from the records of the steps that made the inputs, back to the dataset.
+
+    `step.<name>` is the fingerprint of that step, `dataset_digest` and `dataset_uri` are of the dataset. An input that
+    no step of the state folder made (a folder given by hand) has no record, and adds nothing.
+    """
+    tags: dict[str, str] = {}
+    waiting = [artifact for folder in inputs.values() if (artifact := _record_of(folder)) is not None]
+    while waiting:
+        artifact = waiting.pop()
+        if f"step.{artifact.step}" in tags:
+            continue
+        tags[f"step.{artifact.step}"] = artifact.fingerprint
+        if artifact.step in _DATASET_STEPS:
+            tags["dataset_digest"] = artifact.digest
+            tags["dataset_uri"] = artifact.uri
+        for source in artifact.inputs.values():
+            found = load_artifact(source.step, source.fingerprint)
+            if found is not None:
+                waiting.append(found)
+    return dict(sorted(tags.items()))
+
+
+def git_commit() -> str | None:
+    """The commit of the running checkout, with `-dirty` when files differ from it; None outside of git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(state.checkout()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _record_of(folder: Path) -> Artifact | None:
+    """The manifest beside the `data` folder of a finished step."""
+    manifest = folder.parent / "manifest.json"
+    return Artifact.from_bytes(manifest.read_bytes(), str(manifest)) if manifest.is_file() else None

@@ -1,0 +1,21 @@
+"""`lingbot serve`: actions for robots over HTTP and websocket, from the champion or from a bundle folder."""
+
+import argparse
+
+from components.endpoint.server import add_arguments
+
+HELP = "serve a policy to robots: the champion, or a bundle"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    import logging
+    import sys
+
+    from components.endpoint.server import options_from, serve
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    return serve(options_from(args), announce=lambda line: print(line, flush=True))

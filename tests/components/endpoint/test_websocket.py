@@ -1,0 +1,158 @@
+"""The openpi protocol over a real socket, and a shutdown that loses no reply."""
+
+import socket
+import threading
+import time
+
+import msgpack
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from components.endpoint.codec import pack
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/realtime/robot/openpi"])
+def test_metadata_then_actions_that_lead_with_the_horizon(start, bundle, observation, robot, path):
+    server = start(bundle)
+    with robot(server.host, path) as client:
+        assert client.metadata["contract"] == bundle.contract
+        assert client.metadata["bundle_digest"] == bundle.digest
+        reply = client.ask(observation)
+        horizon = bundle.contract["horizon"]
+        # openpi's broker slices every array by the step.
+        arrays = [value for value in reply.values() if isinstance(value, np.ndarray)]
+        assert arrays and all(array.shape == (horizon, 14) and array.dtype == np.float32 for array in arrays)
+        np.testing.assert_array_equal(reply["action"], reply["actions"])
+        assert reply["server_timing"]["infer_ms"] > 0 and "prev_total_ms" not in reply["server_timing"]
+        assert client.ask(observation)["server_timing"]["prev_total_ms"] > 0
+
+
+def test_replies_have_bin_keys_as_openpi_client_decodes_them(start, slow_bundle, observation, robot):
+    server = start(slow_bundle())
+    with robot(server.host) as client:
+        client.socket.send(pack(observation))
+        raw = msgpack.unpackb(client.socket.recv(), raw=False)
+        assert set(raw["actions"]) == {b"__ndarray__", b"data", b"dtype", b"shape"}
+        assert raw["actions"][b"shape"] == [10, 14] and raw["actions"][b"dtype"] == "<f4"
+
+
+def test_openpi_dialect_and_batches(start, bundle, observation, robot):
+    server = start(bundle)
+    openpi = {
+        "observation/image": observation["observation.images.cam_high"],
+        "observation/left_wrist_image": observation["observation.images.cam_left_wrist"],
+        "observation/right_wrist_image": observation["observation.images.cam_right_wrist"],
+        "observation/state": observation["observation.state"],
+        "prompt": observation["task"],
+        "seed": observation["seed"],
+    }
+    with robot(server.host) as client:
+        lingbot = client.ask(observation)
+        np.testing.assert_array_equal(client.ask(openpi)["actions"], lingbot["actions"])
+        batch = client.ask({"batch": [observation, {**observation, "seed": 9}]})
+        assert batch["action"].shape == (2, 10, 14) and batch["seed"] == [0, 9]
+        np.testing.assert_allclose(batch["action"][0], lingbot["actions"], atol=1e-4)
+
+
+def test_reset_as_lingbot_and_as_vllm_send_it(start, slow_bundle, robot):
+    server = start(slow_bundle())
+    with robot(server.host) as client:
+        reply = client.ask({"reset": True, "robo_name": "aloha_sim"})
+        assert reply["action"] is None and reply["model_version"] == "7"
+        assert client.ask({"endpoint": "reset"})["status"] == "reset successful"
+        assert "robo_name" in client.ask({"reset": True, "robo_name": "gr2"})
+        assert server.service.counters["resets"] == 2
+
+
+def test_a_bad_observation_is_a_text_frame_and_the_connection_stays(start, slow_bundle, observation, robot):
+    server = start(slow_bundle())
+    with robot(server.host) as client:
+        assert "not a msgpack message" in client.ask(b"\xc1")
+        assert "binary frames" in client.ask("hello")
+        assert "shape (3,)" in client.ask({**observation, "observation.state": np.zeros(3)})
+        assert "not finite" in client.ask({**observation, "observation.state": np.full(14, np.nan)})
+        assert "not allowed" in client.ask(
+            msgpack.packb({b"__ndarray__": True, b"data": b"x" * 8, b"dtype": "O", b"shape": [1]})
+        )
+        assert client.ask(observation)["actions"].shape == (10, 14)
+
+
+def test_a_fault_closes_with_1011_and_no_detail(start, slow_bundle, observation, robot, caplog):
+    broken = slow_bundle()
+    server = start(broken)
+
+    def fail(observations, *, seeds):
+        raise RuntimeError("secret detail")
+
+    broken.infer = fail
+    with robot(server.host) as client:
+        with pytest.raises(ConnectionClosed) as closed:
+            client.ask(observation)
+        assert closed.value.rcvd.code == 1011 and "secret" not in closed.value.rcvd.reason
+    assert "secret detail" in caplog.text
+
+
+def test_too_large_a_message_is_closed_with_1009(start, slow_bundle, observation, robot):
+    server = start(slow_bundle())
+    with robot(server.host) as client:
+        # The header of a masked binary frame of 33 MiB: refused before its bytes are sent.
+        client.socket.socket.sendall(b"\x82\xff" + (33 * 2**20).to_bytes(8, "big") + bytes(4))
+        with pytest.raises(ConnectionClosed) as closed:
+            client.receive()
+        assert closed.value.rcvd.code == 1009
+    with robot(server.host) as client:
+        assert client.ask(observation)["actions"].shape == (10, 14)
+
+
+def test_a_client_that_vanishes_in_a_call_harms_nobody(start, slow_bundle, observation, robot):
+    server = start(slow_bundle(seconds=0.2))
+    vanishing = robot(server.host)
+    vanishing.send(observation)
+    vanishing.socket.socket.shutdown(socket.SHUT_RDWR)
+    with robot(server.host) as client:
+        assert client.ask(observation)["actions"].shape == (10, 14)
+    assert server.service.runner.pending == 0
+
+
+def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, observation, robot, http):
+    server = start(slow_bundle(seconds=0.3))
+    robots = [robot(server.host) for _ in range(4)]
+    idle = robot(server.host)
+    for client in robots:
+        client.send(observation)
+    while server.service.runner.pending < 4:
+        time.sleep(0.005)
+    server.drain()
+    while not server.service.draining:
+        time.sleep(0.005)
+    ready = http.get(f"{server.url}/readyz")
+    assert ready.status_code == 503 and ready.json()["reason"] == "shutting down"
+    refused = http.post(
+        f"{server.url}/v1/infer", content=pack(observation), headers={"content-type": "application/msgpack"}
+    )
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
+    with pytest.raises(Exception, match="HTTP 503"):
+        robot(server.host)
+    replies = [client.receive() for client in robots]
+    assert [reply["actions"].shape for reply in replies] == [(10, 14)] * 4
+    for client in (*robots, idle):
+        with pytest.raises(ConnectionClosed) as closed:
+            client.receive()
+        assert closed.value.rcvd.code == 1012
+    server.stop()
+
+
+def test_http_replies_in_flight_survive_a_shutdown(start, slow_bundle, observation, http):
+    server = start(slow_bundle(seconds=0.4))
+    replies = []
+    headers = {"content-type": "application/msgpack"}
+    thread = threading.Thread(
+        target=lambda: replies.append(http.post(f"{server.url}/v1/infer", content=pack(observation), headers=headers))
+    )
+    thread.start()
+    while not server.service.runner.pending:
+        time.sleep(0.005)
+    server.stop()
+    thread.join()
+    assert replies[0].status_code == 200
