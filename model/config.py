@@ -172,12 +172,12 @@ _DEMO = PolicyConfig(
     name="demo",
     horizon=20,
     vision=VisionConfig(
-        image_size=112, temporal_patch_size=1, hidden_size=96, num_layers=3, num_heads=3, intermediate_size=256,
-        full_attention_layers=(0, 1, 2), learned_positions=True,
+        image_size=112, temporal_patch_size=1, hidden_size=64, num_layers=2, num_heads=2, intermediate_size=192,
+        full_attention_layers=(0, 1), learned_positions=True,
     ),
     text=TextConfig(
         vocab_size=512, max_length=12, hidden_size=128, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=32,
-        intermediate_size=320,
+        intermediate_size=256,
     ),
     expert=ExpertConfig(hidden_size=128, intermediate_size=256),
     flow=FlowConfig(prediction="clean_action"),

@@ -28,7 +28,7 @@ class Parameters(recipe.TrainingParameters):
     """`task` is an instruction of the dataset, or a simulated task's name; empty takes the first. `replay` is the
     share of the other tasks in each batch: without it the policy forgets what the instruction changes."""
 
-    task: str = "lift_right"
+    task: str = ""
     replay: float = 0.35
     steps: int = 300
     batch_size: int = 32

@@ -10,6 +10,8 @@ from model.errors import UserError
 from model.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from model.bundle import Preparation
     from model.config import PolicyConfig
     from model.data.packed import PackedDataset
@@ -147,8 +149,8 @@ def run_training(
         goal_std=prepared.goal_std,
         augmentation=Augmentation(state_dropout=parameters.state_dropout, state_noise=parameters.state_noise),
         tokens=tokens if aligned else None,
-        token_mean=tokens.channel_mean if aligned else None,
-        token_std=tokens.channel_std if aligned else None,
+        token_mean=tokens.place_mean if aligned else None,
+        token_std=moving_scale(tokens) if aligned else None,
     )
     config = TrainingConfig(
         steps=parameters.steps,
@@ -172,6 +174,16 @@ def run_training(
     )
     policy.load_state_dict(average.weights, strict=True)
     return result
+
+
+def moving_scale(tokens: "TokenStore") -> "np.ndarray":
+    """float32 [C]: how far each channel moves about the mean picture, over all places.
+
+    One scale for all places: a place where nothing ever moves must not be stretched to the size of one where it does.
+    """
+    import numpy as np
+
+    return np.sqrt(np.square(tokens.place_std).mean((0, 1))).clip(1e-6)
 
 
 def open_inputs(inputs: Mapping[str, Path]) -> tuple["PackedDataset", "TokenStore"]:

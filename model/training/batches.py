@@ -42,7 +42,7 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchBuilder:
-    """Makes the batch of a step. `token_mean` and `token_std` [C] standardise the teacher's channels."""
+    """Makes the batch of a step. `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher."""
 
     config: PolicyConfig
     frames: Frames
