@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -77,7 +77,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     Episodes that a killed attempt finished are not recorded again. The bytes do not depend on the number of workers.
 
     Returns:
-        Summary: counts, frames, seconds of demonstration, failed attempts by task, workers, rate.
+        Summary: episodes, frames, hours, tasks, failed attempts by task.
 
     Raises:
         UserError: no EGL, or gym-aloha is not installed.
@@ -95,11 +95,10 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     for count in _record_all(missing, workers):
         rate = count / (time.monotonic() - started)
         progress.update(finished + count, len(recordings), episodes_per_second=rate)
-    recorded = time.monotonic() - started
     progress.message("joining the episodes into one dataset")
     facts = _join(recordings, output, parameters)
     shutil.rmtree(scratch)
-    return {**facts, "workers": workers, "recording_seconds": round(recorded, 1)}
+    return facts
 
 
 def plan(parameters: Parameters, scratch: Path) -> list[Recording]:
@@ -123,8 +122,8 @@ def plan(parameters: Parameters, scratch: Path) -> list[Recording]:
     ]
 
 
-def _record_all(recordings: list[Recording], workers: int) -> Any:
-    """Records all of them, yielding how many are done. One worker runs in this process."""
+def _record_all(recordings: list[Recording], workers: int) -> Iterator[int]:
+    """Records all of them, yielding how many are done. One worker is this process."""
     if workers == 1:
         for count, recording in enumerate(recordings, 1):
             record(recording)

@@ -1,8 +1,8 @@
 """One recorded episode in its final encoding, in a folder of its own, before it joins a dataset.
 
 Recording is slow and may be killed; joining is fast. Whoever records stages each episode (in any order, in any
-process), and `LeRobotWriter` joins the staged folders without encoding again, so the bytes of a dataset do not depend on
-how its recording was divided or interrupted.
+process), and `LeRobotWriter` joins the staged folders without encoding again, so the bytes of a dataset do not depend
+on how its recording was divided or interrupted.
 """
 
 import json
@@ -26,8 +26,8 @@ MAX_DEPTH = 65.535
 """Metres: the largest depth that 16 bits of millimetres hold."""
 
 # 4:4:4 because a colourful object of 8 pixels keeps its edge: near the cube of the simulated tasks the error of a
-# decoded pixel is 3.4 of 255 (root mean square) and 26 with 4:2:0 at the same size. No B-frames: the order of packets is
-# the order of frames, so joining needs no edit list. One thread: equal frames give equal bytes.
+# decoded pixel is 3.4 of 255 (root mean square) and 26 with 4:2:0 at the same size. No B-frames: the order of packets
+# is the order of frames, so joining needs no edit list. One thread: equal frames give equal bytes.
 H264_OPTIONS = {"crf": "18", "preset": "medium", "g": "10", "bf": "0", "threads": "1"}
 H264_PIXELS = "yuv444p"
 # Every frame stands alone, for random access.
@@ -48,7 +48,7 @@ class StagedEpisode:
 
     @classmethod
     def open(cls, folder: Path) -> "StagedEpisode":
-        """The episode in `folder`. An episode without `episode.json` was never finished (KeyError of ours)."""
+        """The episode in `folder`, which `stage_episode` made."""
         said = json.loads((folder / EPISODE_FILE).read_text())
         return cls(folder=folder, task=said["task"], length=said["length"], stats=said["stats"])
 
@@ -89,7 +89,7 @@ def stage_episode(
     building = folder.with_name(folder.name + ".part")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
-    table = {key: np.asarray(values, dtype=np.float32) for key, values in columns.items()}
+    table: dict[str, Any] = {key: np.asarray(values, dtype=np.float32) for key, values in columns.items()}
     np.savez(building / TABLE_FILE, **table)
     stats = {key: column_stats(values) for key, values in table.items()}
     staged = StagedEpisode(folder=building, task=task, length=length, stats=stats)
@@ -131,7 +131,7 @@ def _encode(
     import av
 
     with av.open(str(path), "w", format=container, options=BITEXACT) as out:
-        stream = out.add_stream(codec, rate=fps, options=options)
+        stream: Any = out.add_stream(codec, rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixels
         stream.codec_context.time_base = Fraction(1, fps)
@@ -197,5 +197,7 @@ def _checked_length(
             raise UserError(f"'{key}' has a number that is not finite at frame {frame}: record finite numbers only.")
     for key, values in images.items():
         if values.dtype != np.uint8 or values.ndim != 4 or values.shape[-1] != 3:
-            raise UserError(f"'{key}' is {values.dtype} {values.shape}: give images as uint8 [length, height, width, 3].")
+            raise UserError(
+                f"'{key}' is {values.dtype} {values.shape}: give images as uint8 [length, height, width, 3]."
+            )
     return next(iter(lengths.values()))

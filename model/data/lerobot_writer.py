@@ -130,7 +130,7 @@ class LeRobotWriter:
         self._check(episode, columns)
         task = self._tasks.setdefault(episode.task, len(self._tasks))
         count = np.arange(episode.length)
-        own = {
+        own: dict[str, np.ndarray] = {
             "timestamp": (count / self.fps).astype(np.float32),
             "frame_index": count,
             "episode_index": np.full(episode.length, index),
@@ -186,7 +186,9 @@ class LeRobotWriter:
             if not episode.video(camera).exists():
                 raise UserError(f"an episode has no frames of '{camera}': give images of each declared camera.")
             if self.depth and not episode.depth(camera).exists():
-                raise UserError(f"an episode has no depth of '{camera}': give it, or declare the dataset without depth.")
+                raise UserError(
+                    f"an episode has no depth of '{camera}': give it, or declare the dataset without depth."
+                )
 
     def _append_table(self, columns: Mapping[str, np.ndarray]) -> dict[str, int]:
         if self._table is None or self._table.megabytes >= DATA_FILE_MB:
@@ -212,15 +214,18 @@ class LeRobotWriter:
         video.append(episode.video(camera))
         added = video.frames - begin
         if added != episode.length:
-            raise UserError(f"'{episode.video(camera)}' has {added} frames, the table {episode.length}: record it again.")
-        place = {f"videos/{camera}/{key}": value for key, value in _place(video.number).items()}
+            raise UserError(
+                f"'{episode.video(camera)}' has {added} frames, the table {episode.length}: record it again."
+            )
+        place: dict[str, Any] = {f"videos/{camera}/{key}": value for key, value in _place(video.number).items()}
         place[f"videos/{camera}/from_timestamp"] = begin / self.fps
         place[f"videos/{camera}/to_timestamp"] = video.frames / self.fps
         return place
 
     def _info(self) -> dict[str, Any]:
         features: dict[str, Any] = {
-            key: {"dtype": "float32", "shape": [len(names)], "names": list(names)} for key, names in self.columns.items()
+            key: {"dtype": "float32", "shape": [len(names)], "names": list(names)}
+            for key, names in self.columns.items()
         }
         for camera, (height, width) in self.cameras.items():
             features[camera] = {
@@ -273,7 +278,8 @@ class LeRobotWriter:
         keys = (*self.columns, *self.cameras, *INDEX_COLUMNS)
         names = ("min", "max", "mean", "std", "count", *QUANTILES)
         return {
-            key: _merge([{name: row[f"stats/{key}/{name}"] for name in names} for row in self._episodes]) for key in keys
+            key: _merge([{name: row[f"stats/{key}/{name}"] for name in names} for row in self._episodes])
+            for key in keys
         }
 
     @staticmethod
@@ -288,7 +294,7 @@ class _TableFile:
     def __init__(self, path: Path, number: int) -> None:
         self.number = number
         self._path = path
-        self._writer: "pyarrow.parquet.ParquetWriter | None" = None
+        self._writer: pyarrow.parquet.ParquetWriter | None = None
 
     @property
     def megabytes(self) -> float:
@@ -394,7 +400,13 @@ def _tasks_table(tasks: Sequence[str]) -> "pyarrow.Table":
             {"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object", "metadata": None}
         ],
         "columns": [
-            {"name": "task_index", "field_name": "task_index", "pandas_type": "int64", "numpy_type": "int64", "metadata": None},
+            {
+                "name": "task_index",
+                "field_name": "task_index",
+                "pandas_type": "int64",
+                "numpy_type": "int64",
+                "metadata": None,
+            },
             {"name": None, "field_name": index, "pandas_type": "unicode", "numpy_type": "object", "metadata": None},
         ],
     }

@@ -104,9 +104,9 @@ class Simulation:
     def state(self) -> np.ndarray:
         """Measured joints, float32 [14] in the order of `NAMES`: radians, grippers 0 closed to 1 open."""
         q = self._data.qpos
-        return np.concatenate(
-            [q[:6], [finger_to_opening(q[6])], q[8:14], [finger_to_opening(q[14])]]
-        ).astype(np.float32)
+        return np.concatenate([q[:6], [finger_to_opening(q[6])], q[8:14], [finger_to_opening(q[14])]]).astype(
+            np.float32
+        )
 
     def eef_pose(self) -> np.ndarray:
         """Both grippers from forward kinematics, float32 [14]: left xyz and quaternion wxyz, then right."""
@@ -143,7 +143,9 @@ class Simulation:
         """
         target = np.asarray(action, dtype=np.float64)
         if target.shape != (len(NAMES),) or not np.isfinite(target).all():
-            raise UserError(f"an action is {len(NAMES)} finite numbers, got shape {target.shape} {target}: check the policy's output.")
+            raise UserError(
+                f"an action is {len(NAMES)} finite numbers, got shape {target.shape}, {target}: check what gives them."
+            )
         ticks = CONTROL_HZ // self.fps
         before = self._target
         for tick in range(1, ticks + 1):

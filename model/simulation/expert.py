@@ -23,6 +23,7 @@ CLOSED = 0.0
 HOME_OPENING = float(finger_to_opening(HOME_FINGER))
 MEETING = np.array([0.0, 0.5, 0.25])
 """Where the cube changes hands in `transfer`. Metres, world frame."""
+TAKE_OFFSET = np.array([0.01, 0.0, 0.0])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,9 @@ class Expert:
             end = begin + phase.seconds
             times = _ticks(begin, end, self.fps)
             opening.update(phase.grippers)
-            paths = {move.arm: self._path(move, joints[move.arm], (times - begin) / phase.seconds) for move in phase.moves}
+            paths = {
+                move.arm: self._path(move, joints[move.arm], (times - begin) / phase.seconds) for move in phase.moves
+            }
             for index in range(len(times)):
                 now = {arm: paths[arm][index] if arm in paths else joints[arm] for arm in ARMS}
                 actions.append(np.concatenate([part for arm in ARMS for part in (now[arm], [opening[arm]])]))
@@ -122,7 +125,11 @@ def _pick(arm: str, cube: np.ndarray) -> list[_Phase]:
     grasp = np.array([cube[0], cube[1], GRASP_HEIGHT])
     above = grasp + (0.0, 0.0, ABOVE)
     return [
-        _Phase(seconds=1.2, moves=(_Move(arm=arm, position=above, quaternion=down, straight=False),), grippers=((arm, OPEN),)),
+        _Phase(
+            seconds=1.2,
+            moves=(_Move(arm=arm, position=above, quaternion=down, straight=False),),
+            grippers=((arm, OPEN),),
+        ),
         _Phase(seconds=0.8, moves=(_Move(arm=arm, position=grasp, quaternion=down, straight=True),)),
         _Phase(seconds=0.5, grippers=((arm, CLOSED),)),
     ]
@@ -143,28 +150,29 @@ def _transfer(cube: np.ndarray) -> list[_Phase]:
 
     The left gripper is rolled by a quarter turn, so that its fingers close on the faces that are free.
     """
-    level_right, level_left = look_down("right", 0.0), look_down("left", 0.0, roll=np.pi / 2)
+    down, level = look_down("right", PITCH), look_down("left", 0.0, roll=np.pi / 2)
     up = np.array([cube[0], cube[1], GRASP_HEIGHT + LIFT])
     wait = MEETING - (0.12, 0.0, 0.0)
-    take = MEETING - (0.005, 0.0, 0.0)
+    take = MEETING + TAKE_OFFSET
+    back = MEETING + 0.12 * np.array([np.cos(PITCH), 0.0, np.sin(PITCH)])
     return [
         *_pick("right", cube),
-        _Phase(seconds=0.8, moves=(_Move(arm="right", position=up, quaternion=look_down("right", PITCH), straight=True),)),
+        _Phase(seconds=0.8, moves=(_Move(arm="right", position=up, quaternion=down, straight=True),)),
         _Phase(
             seconds=1.2,
             moves=(
-                _Move(arm="right", position=MEETING, quaternion=level_right, straight=False),
-                _Move(arm="left", position=wait, quaternion=level_left, straight=False),
+                _Move(arm="right", position=MEETING, quaternion=down, straight=True),
+                _Move(arm="left", position=wait, quaternion=level, straight=False),
             ),
             grippers=(("left", OPEN),),
         ),
         _Phase(seconds=0.4),
-        _Phase(seconds=0.9, moves=(_Move(arm="left", position=take, quaternion=level_left, straight=True),)),
-        _Phase(seconds=0.6, grippers=(("left", CLOSED),)),
+        _Phase(seconds=0.9, moves=(_Move(arm="left", position=take, quaternion=level, straight=True),)),
+        _Phase(seconds=1.0, grippers=(("left", CLOSED),)),
         _Phase(seconds=0.5, grippers=(("right", OPEN),)),
         _Phase(
             seconds=0.8,
-            moves=(_Move(arm="right", position=MEETING + (0.12, 0.0, 0.0), quaternion=level_right, straight=True),),
+            moves=(_Move(arm="right", position=back, quaternion=down, straight=True),),
         ),
         _Phase(seconds=0.4),
     ]

@@ -65,11 +65,13 @@ class Kinematics:
                 break
             self._mj.mj_jac(self._model, self._data, self._jacobian[:3], self._jacobian[3:], at, self._body[arm])
             jacobian = self._jacobian[:, columns]
-            # Damping 1e-3 keeps the step bounded at the stretched-out arm; steps over 0.3 rad leave the linear range.
+            # Damping keeps the step bounded where the arm is stretched; steps over 0.3 rad leave the linear range.
             step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + 1e-4 * np.eye(6), error)
             joints = np.clip(joints + np.clip(step, -0.3, 0.3), limits[:, 0], limits[:, 1])
         distance, angle = np.linalg.norm(error[:3]), np.linalg.norm(error[3:])
-        assert distance < 2e-3 and angle < 2e-2, f"{arm} gripper cannot reach {position}: {distance:.4f} m {angle:.3f} rad"
+        assert distance < 2e-3 and angle < 2e-2, (
+            f"{arm} gripper cannot reach {position}: {distance:.4f} m, {angle:.3f} rad"
+        )
         return joints
 
     def _set(self, arm: str, joints: np.ndarray) -> None:

@@ -53,7 +53,7 @@ class RGBDRenderer:
         self._inverse_depth = (1 / near - 1 / far, 1 / far)
 
     def render(self, data: "mujoco.MjData", camera: str, depth: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Colour uint8 [H,W,3] and, when asked, depth float32 [H,W] in metres along the optical axis (0 = no return)."""
+        """Colour uint8 [H,W,3] and, when asked, depth float32 [H,W] in metres along the axis (0 = no return)."""
         mj = self._mj
         self._gl.make_current()
         self._camera.fixedcamid = self._model.camera(camera).id

@@ -64,8 +64,8 @@ def load_mujoco() -> Any:
 def missing_egl(error: Exception) -> UserError:
     """The one sentence for a machine that cannot render off screen."""
     return UserError(
-        f"MuJoCo cannot render off screen here ({type(error).__name__}: {error}): it needs EGL with a software driver; "
-        "install the packages libegl1 and libgl1-mesa-dri (apt-get install libegl1 libgl1-mesa-dri)."
+        f"MuJoCo cannot render off screen ({type(error).__name__}: {str(error).split('. ')[0]}): it needs EGL with a "
+        "software driver; install both with 'apt-get install libegl1 libgl1-mesa-dri'."
     )
 
 
@@ -77,10 +77,10 @@ def assets_folder() -> Path:
     """
     spec = importlib.util.find_spec("gym_aloha")
     if spec is None or spec.origin is None:
-        raise UserError("the simulator's scene is in the package gym-aloha, which is not installed: pip install '.[simulation]'.")
+        raise UserError(
+            "the simulator's scene is in the package gym-aloha, which is not installed: pip install '.[simulation]'."
+        )
     return Path(spec.origin).parent / "assets"
-
-
 
 
 def build_model(image_size: int) -> "mujoco.MjModel":

@@ -51,7 +51,7 @@ class Task:
         fingers = {"left": contacts.left, "right": contacts.right}
         picks, keeps = fingers[self.picks], fingers[self.keeps]
         if self.picks == self.keeps:
-            passed = (picks >= 1, picks == 2, picks == 2 and contacts.raised)
+            passed: tuple[bool, ...] = (picks >= 1, picks == 2, picks == 2 and contacts.raised)
         else:
             passed = (
                 picks >= 1,
