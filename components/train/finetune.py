@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 NAME = "finetune"
 INPUTS = ("packed", "tokens", "checkpoint")
 BUNDLE = "bundle"
+USUAL_TASK = "lift_right"  # what the embedded default evaluates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(recipe.TrainingParameters):
-    """`task` is an instruction of the dataset, or a simulated task's name; empty takes the first. `replay` is the
-    share of the other tasks in each batch: without it the policy forgets what the instruction changes."""
+    """`task` is an instruction of the dataset or a simulated task's name; empty takes lift_right where the data has it,
+    else the data's first task. `replay` is the share of the other tasks in each batch: without it the policy forgets
+    what the instruction changes."""
 
     task: str = ""
     replay: float = 0.35
@@ -81,7 +83,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
 
 
 def task_number(packed: "PackedDataset", task: str) -> int:
-    """Number of the task: by instruction, by a simulated task's name, or the first one when `task` is empty.
+    """Number of the task: by instruction or by a simulated task's name; see `Parameters` for an empty one.
 
     Raises:
         UserError: the dataset has no such task; names the nearest.
@@ -90,7 +92,8 @@ def task_number(packed: "PackedDataset", task: str) -> int:
 
     tasks = packed.meta.tasks
     if not task:
-        return 0
+        usual = TASKS[USUAL_TASK].instruction
+        return tasks.index(usual) if usual in tasks else 0
     sentence = TASKS[task].instruction if task in TASKS else task
     if sentence in tasks:
         return tasks.index(sentence)

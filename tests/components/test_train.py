@@ -15,7 +15,7 @@ from model.depth.writer import write_unavailable
 from model.errors import UserError
 from model.inference import Observation
 from model.progress import Silent
-from tests.model.data.demonstrations import TASKS, pack_memory
+from tests.model.data.demonstrations import TASKS, MemoryDataset, pack_memory
 
 SMALL: Mapping[str, Any] = {"steps": 4, "batch_size": 2, "draws": 2, "warmup_steps": 1, "save_every": 2}
 PRETRAIN = pretrain.Parameters(preset="debug", horizon=6, **SMALL)
@@ -82,9 +82,7 @@ def test_equal_inputs_give_equal_bytes_also_after_a_kill(
     assert digest(tmp_path)["model.safetensors"] == digest(checkpoint)["model.safetensors"]
 
 
-def test_fine_tuning_exports_a_bundle_that_answers(
-    inputs: dict[str, Path], checkpoint: Path, tmp_path: Path
-) -> None:
+def test_fine_tuning_exports_a_bundle_that_answers(inputs: dict[str, Path], checkpoint: Path, tmp_path: Path) -> None:
     summary = finetune.run({**inputs, "checkpoint": checkpoint}, tmp_path, FINETUNE, Silent())
     bundle = load_bundle(tmp_path / "bundle")
     assert summary["bundle_digest"] == bundle.digest
@@ -115,7 +113,11 @@ def test_frames_of_another_size_than_the_preset_are_refused(tmp_path: Path, inpu
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
-    [({"steps": 0}, "steps is 0"), ({"state_dropout": 1.5}, "state_dropout is 1.5"), ({"replay": 1.0}, "replay is 1.0")],
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"state_dropout": 1.5}, "state_dropout is 1.5"),
+        ({"replay": 1.0}, "replay is 1.0"),
+    ],
 )
 def test_impossible_parameters_are_refused(values: dict[str, float], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
