@@ -7,7 +7,6 @@ token, registers, image tokens, depth tokens. Parameter names are the official o
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +144,7 @@ class RGBDEncoder(nn.Module):
 
     def trace(
         self, image: Tensor, depth: Tensor, *, grid: tuple[int, int], enable_depth_mask: bool,
-        precision: Literal["fp32", "bf16"], all_tokens: bool,
+        precision: str, all_tokens: bool,
     ) -> Trace:
         """One forward with its intermediates; `all_tokens` keeps the last layer's depth tokens, which nothing needs."""
         image, depth = _batched(image, depth)
@@ -170,7 +169,7 @@ class RGBDEncoder(nn.Module):
 
     def infer_feat(
         self, image: Tensor, depth: Tensor, *, num_tokens: int | None = None, enable_depth_mask: bool,
-        resolution_level: int = 9, precision: Literal["fp32", "bf16"] = "fp32",
+        resolution_level: int = 9, precision: str = "fp32",
     ) -> tuple[Tensor, Tensor]:
         """Features [B, dim_out, h, w] and class token [B, D] of RGB-D images.
 

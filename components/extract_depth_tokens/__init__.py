@@ -1,0 +1,1 @@
+"""Runs the frozen depth teacher over the frames of a dataset and stores its tokens."""
