@@ -9,7 +9,7 @@ each run records their versions.
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def _imports(path: Path, root: Path) -> list[str]:
 def _read_imports(path: Path, package: str, _mtime: int, _size: int) -> list[str]:
     """Names that may be modules of ours: `from a.b import c` gives both a.b and a.b.c."""
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
+    for node in _statements(ast.parse(path.read_bytes(), filename=str(path)).body):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -87,6 +87,16 @@ def _read_imports(path: Path, package: str, _mtime: int, _size: int) -> list[str
                 base = ".".join([*above, base] if base else above)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     return [name for name in names if name.split(".")[0] in PACKAGES]
+
+
+def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Every statement, in whatever block. Expressions hold no import, and walking them takes five times as long."""
+    for statement in body:
+        yield statement
+        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
+            children = getattr(statement, field, ())
+            if isinstance(children, list):
+                yield from _statements(children)
 
 
 def _data_files(folder: Path) -> Iterator[Path]:

@@ -71,8 +71,8 @@ def execute(
     sources = source_digests(step, values)
     identity = fingerprint(step.name, digests, values, sources, version)
     progress = open_progress(step.name, run_id)
-    progress.event("start", fingerprint=identity)
     try:
+        progress.event("start", fingerprint=identity)
         with records.lock(step.name, identity, lambda holder: progress.message(f"waiting for process {holder}")):
             found = _finished(step, identity, run_id, progress)
             if found is not None:

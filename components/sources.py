@@ -2,10 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from components import state
+from components.adapters.storage import FolderStorage, Storage
 from components.artifacts import digest_of, hash_file, hash_folder
 from components.steps import Step
 from model.errors import UserError
@@ -21,20 +21,19 @@ def source_digests(step: Step, values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def source_digest(name: str, value: str) -> str:
-    """The digest of a file or a folder on disk (over the content), or below an s3:// address.
+    """The digest of a file or a folder on disk (over the content), or of what lies at an s3:// address.
 
     The latter is over names, sizes and the sha256 that our own uploads record: nothing is downloaded for it.
     """
-    if value.startswith("s3://"):
-        from components.adapters.storage import Storage
-
-        files = [(file.key, file.size, file.sha256) for file in Storage.from_url(value).list()]
+    storage = Storage.from_url(value)
+    if not isinstance(storage, FolderStorage):
+        files = [(file.key, file.size, file.sha256) for file in storage.list()]
         if not files:
             raise UserError(
                 f"{name} is '{value}': nothing is stored there; give the address of a folder that holds files"
             )
         return hashlib.sha256(state.canonical_json(files)).hexdigest()
-    path = Path(value).expanduser()
+    path = storage.root
     if path.is_dir():
         return digest_of(hash_folder(path))
     if path.is_file():

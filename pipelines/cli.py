@@ -2,15 +2,16 @@
 
 import argparse
 import importlib
-import importlib.metadata
+import os
 import sys
 from collections.abc import Sequence
 from types import ModuleType
+from typing import Any
 
 from model.errors import UserError, unknown_name
 
 # In the order of help: trigger, reproduce, data and evidence, promote and serve.
-COMMANDS = ("run", "runs", "compile", "step", "data")
+COMMANDS = ("run", "runs", "compile", "step", "reproduce", "compare", "data", "evaluate", "bundle", "models", "serve")
 
 
 def load_command(name: str) -> ModuleType:
@@ -23,7 +24,7 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lingbot", description="Robot demonstrations to a promoted, served policy.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"lingbot {version()}")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name in COMMANDS if only is None else (only,):
         module = load_command(name)
@@ -31,8 +32,21 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for: reading the installed distributions takes a while."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"lingbot {version()}")
+        parser.exit()
+
+
 def version() -> str:
     """Of the installed distribution; a checkout that is not installed says so."""
+    import importlib.metadata
+
     try:
         return importlib.metadata.version("lingbot-pipelines")
     except importlib.metadata.PackageNotFoundError:
@@ -46,18 +60,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         first = arguments[0] if arguments else "--help"
         if not first.startswith("-") and first not in COMMANDS:
             raise unknown_name("command", first, COMMANDS)
+        from components.adapters.versioning import TELEMETRY_OFF
+
+        for name, value in TELEMETRY_OFF.items():
+            os.environ.setdefault(name, value)
         args = build_parser(None if first.startswith("-") else first).parse_args(arguments or ["--help"])
         return int(load_command(args.command).run(args))
     except UserError as error:
         print(f"lingbot: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("lingbot: stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # The reader of our output left (`lingbot runs list | head`); Python would complain again at exit.
         sys.stdout = None
         return 1
+    except OSError as error:
+        from components.execution import is_full_disk
+
+        if not is_full_disk(error):
+            raise
+        print(f"lingbot: the disk is full ({error}): free some space there and run again", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lingbot: stopped", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

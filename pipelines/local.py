@@ -10,7 +10,7 @@ import sys
 
 from components import state
 from components.liveness import RUN_ID, end_with_run
-from pipelines.profile import load_profile
+from pipelines.profile import Profile
 
 
 def main(run_id: str) -> int:
@@ -22,7 +22,7 @@ def main(run_id: str) -> int:
     from pipelines import demonstrations_to_policy
 
     steps = {step["name"]: step["parameters"] for step in request["steps"]}
-    pipeline = demonstrations_to_policy.build(request["source"], steps, load_profile(request["profile"]))
+    pipeline = demonstrations_to_policy.build(request["source"], steps, Profile.from_json(request["profile"]))
     # Our fingerprints decide what runs again, and look at the bytes; KFP's own cache does neither, so it stays off.
     local.init(
         local.SubprocessRunner(use_venv=False),

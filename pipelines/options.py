@@ -55,11 +55,22 @@ def settings_of(args: argparse.Namespace) -> list[str]:
     return [*settings, *args.set]
 
 
+def data_of(args: argparse.Namespace) -> dict[str, str] | None:
+    """The tag that the data comes from, with the commit that it leads to now: a tag can be moved later."""
+    if not args.from_tag:
+        return None
+    from pipelines.tags import find_release
+
+    return {"tag": args.from_tag, "commit": find_release(args.from_tag).commit}
+
+
 def absolute(place: str) -> str:
     """An address as it is, a path as an absolute one: steps run in another folder."""
     return place if "://" in place else os.path.abspath(os.path.expanduser(place))
 
 
 def _checked_out(tag: str) -> str:
-    """The folder with the dataset of a DVC tag."""
-    raise NotImplementedError(tag)
+    """The folder with the dataset of a DVC tag, fetched and checked."""
+    from pipelines.tags import fetch_dataset
+
+    return str(fetch_dataset(tag))

@@ -54,6 +54,14 @@ class Profile:
                 f"threads of profile '{self.name}' is {self.threads}: it must be 0 (chosen at the start) or more"
             )
 
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Profile":
+        resources = {step: Resources(**given) for step, given in values["resources"].items()}
+        return cls(**{**values, "resources": resources})
+
     def configure(self, task: Any, step: Step) -> Any:
         """Applies the profile to a KFP task; returns it."""
         # A record in the registry is no function of the inputs alone: KFP must ask the step, which asks the registry.

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from components import records, state
-from components.execution import ERROR_MARK
-from components.liveness import RUN_ID, alive
+from components.adapters.versioning import TELEMETRY_OFF
+from components.execution import ERROR_MARK, is_full_disk
+from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
@@ -28,6 +30,7 @@ from pipelines.threads import idle_cores
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0
+_SHOWN = ("torch", "numpy", "pyarrow", "av", "mujoco", "gym-aloha", "kfp", "mlflow", "great_expectations", "dvc")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -47,7 +50,7 @@ class LocalRun:
         pipeline: str,
         parameters: RunParameters,
         profile: Profile,
-        profile_name: str,
+        data: Mapping[str, Any] | None = None,
         stream: TextIO | None = None,
     ) -> None:
         source = source_of(parameters)
@@ -65,11 +68,11 @@ class LocalRun:
             "status": "running",
             "started": time.time(),
             "seconds": None,
-            "profile": profile_name,
+            "profile": profile.to_json(),
             "seed": parameters.seed,
             "preset": parameters.preset,
             "threads": self.threads,
-            "provenance": provenance(parameters.to_json()),
+            "provenance": provenance(parameters.to_json(), data=data),
             "steps": [
                 {"name": step.name, "status": "waiting", "parameters": parameters.steps[step.name]}
                 for step in self.steps
@@ -82,6 +85,7 @@ class LocalRun:
     def execute(self) -> int:
         state.make_home()
         self.folder.mkdir(parents=True)
+        _remove_leftovers()
         started = time.monotonic()
         self.say(
             f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "
@@ -200,7 +204,18 @@ class LocalRun:
             what = "this run's bundle, which was not promoted"
             answers = check_served(bundle=Path(by_name["finetune"]["folder"]) / "bundle")
         self.record["served"] = {"what": what, **answers}
-        self.record["report"] = str(write_report(self.record, self.folder / "report.html"))
+        self.record["report"] = str(write_report(self._for_report(), self.folder / "report.html"))
+
+    def _for_report(self) -> dict[str, Any]:
+        """The record as the report shows it: of hundreds of packages, those that results rest on."""
+        made_from = self.record["provenance"]
+        return {
+            **self.record,
+            "code": made_from["code"],
+            "hardware": made_from["hardware"],
+            "versions": {name: made_from["packages"][name] for name in _SHOWN if name in made_from["packages"]},
+            "command": shlex.join(made_from["command"]),
+        }
 
     def _say_failure(self, report: Mapping[str, Any]) -> None:
         self.say(f"step '{report['step']}' failed: {report['message']}")
@@ -214,7 +229,12 @@ class LocalRun:
         self.say(f"  {kept}; the same command goes on at '{report['step']}' when the cause is put right.")
 
     def _save(self) -> None:
-        state.write_json(self.folder / "run.json", self.record)
+        try:
+            state.write_json(self.folder / "run.json", self.record)
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            self.say(f"the disk is full: {self.folder / 'run.json'} could not be written; free some space there")
 
 
 @contextlib.contextmanager
@@ -224,13 +244,17 @@ def _kfp_process(
     """KFP in a process group of its own, which is ended with the block. Error reports on its log go to `reports`."""
     # KFP leaves a folder a task in the folder for temporary files: one that goes with the run. Its path is short,
     # because libraries put sockets there.
-    temporary = tempfile.mkdtemp(prefix="lingbot-")
+    temporary = _temporary_folder(run_id)
+    temporary.mkdir()
     environment = {
         **os.environ,
-        "TMPDIR": temporary,
+        "TMPDIR": str(temporary),
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+        **TELEMETRY_OFF,
         RUN_ID: run_id,
+        # KFP runs in the folder of the checkout, so paths of the environment must not be relative.
         "LINGBOT_HOME": str(state.home()),
+        **({"LINGBOT_STORAGE": storage.url} if (storage := records.open_storage()) else {}),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(state.checkout()), os.environ.get("PYTHONPATH")])),
         "PYTHONUNBUFFERED": "1",
     }
@@ -247,6 +271,18 @@ def _kfp_process(
         _end_group(process)
         reader.join()
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_folder(run_id: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"lingbot-{run_id}"
+
+
+def _remove_leftovers() -> None:
+    """Removes the temporary folders of runs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob("lingbot-*"):
+        run_id = folder.name.removeprefix("lingbot-")
+        if state.run_folder(run_id).exists() and not is_alive(run_id):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _read_log(process: subprocess.Popen[str], path: Path, reports: list[dict[str, Any]]) -> None:

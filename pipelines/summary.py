@@ -1,9 +1,106 @@
 """The summary of a run, from what its steps said about their artefacts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from pipelines.live import duration
+
+# How the conditions of an evaluation are called; others have their own name.
+_CONDITIONS = {
+    "policy": "the policy",
+    "mean_replay": "replaying the mean trajectory",
+    "untrained": "untrained",
+    "blind": "without sight",
+    "other_task": "the other task",
+    "swapped": "with the other task's words",
+    "swapped_other": "the other task, with this one's words",
+}
 
 
 def summary_lines(run: Mapping[str, Any]) -> list[str]:
-    """The lines that end a run: data, training, evidence, version, endpoint, time of each step, report."""
-    return []
+    """The lines that end a run: data, training, evidence, version, endpoint, time of each step, report.
+
+    A step that has not finished is left out.
+    """
+    made = {entry["name"]: entry["summary"] for entry in run["steps"] if "summary" in entry}
+    parts = (_data, _training, _evidence, _version)
+    lines = [line for part in parts for line in part(made)]
+    if run["served"]:
+        lines.append(_line("endpoint", f"{run['served']['what']} answered over HTTP and the websocket"))
+    lines += _times(run)
+    if run["report"]:
+        lines.append(_line("report", run["report"]))
+    return ["", *lines] if lines else []
+
+
+def _line(title: str, text: str) -> str:
+    return f"{title:12} {text}"
+
+
+def _data(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    verdict = made.get("validate")
+    if verdict:
+        out = f"{verdict['quarantined']} quarantined"
+        yield _line("episodes", f"{verdict['episodes']} in, {out}, {verdict['hours']:.2f} h usable")
+
+
+def _training(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name in ("pretrain", "finetune"):
+        result = made.get(name)
+        if result:
+            yield _line(
+                name,
+                f"{result['parameters']:,} parameters, {result['steps']} steps, {result['samples_per_second']:.0f} "
+                f"samples/s, {100 * result['data_wait']:.1f}% waiting for data, depth alignment "
+                f"{result['depth_alignment']}",
+            )
+
+
+def _evidence(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    evaluation = made.get("evaluate")
+    if not evaluation:
+        return
+    if isinstance(evaluation["closed_loop"], str):
+        yield _line("closed loop", evaluation["closed_loop"])
+    else:
+        for name, scores in evaluation["closed_loop"].items():
+            title = "closed loop" if name == "policy" else ""
+            yield _line(
+                title,
+                f"SR {_share(scores, 'sr')}, PS {_share(scores, 'ps')}, {scores['trials']} trials: "
+                f"{_CONDITIONS.get(name, name.replace('_', ' '))}",
+            )
+        for name, paired in evaluation["paired"].items():
+            if name == "vs_mean_replay":
+                low, high = 100 * paired["low"], 100 * paired["high"]
+                points = f"{100 * paired['difference']:+.0f} points [{low:+.0f}, {high:+.0f}]"
+                yield _line("", f"{points} over replaying the mean trajectory, on the same seeds")
+    if "open_loop_error" in evaluation:
+        errors = ", ".join(f"{error:.3g} after {steps}" for steps, error in evaluation["open_loop_error"].items())
+        yield _line("open loop", f"mean error {errors} steps")
+
+
+def _share(scores: Mapping[str, Any], name: str) -> str:
+    """A rate in percent with its 95% interval."""
+    return f"{100 * scores[name]:.0f}% [{100 * scores[f'{name}_low']:.0f}, {100 * scores[f'{name}_high']:.0f}]"
+
+
+def _version(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    version, promotion = made.get("register"), made.get("promote")
+    if version:
+        yield _line("version", f"{version['model']} version {version['version']}")
+    if promotion:
+        yield _line("promotion", promotion["verdict"])
+
+
+def _times(run: Mapping[str, Any]) -> Iterator[str]:
+    """Time of each step in this run; of a reused one, what it took when it was made."""
+    times = []
+    for entry in run["steps"]:
+        if entry["status"] == "cached":
+            made = entry.get("made_in_seconds")
+            times.append(f"{entry['name']} reused" + (f" ({duration(made)} then)" if made else ""))
+        elif entry.get("seconds") is not None:
+            times.append(f"{entry['name']} {duration(entry['seconds'])}")
+    if times:
+        yield _line("time", f"{duration(run['seconds'])}: {', '.join(times)}")

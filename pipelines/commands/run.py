@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.options import add_parameter_options, add_pipeline_argument, check_pipeline, settings_of
+from pipelines.options import add_parameter_options, add_pipeline_argument, check_pipeline, data_of, settings_of
 
 HELP = "run a pipeline: what is finished is reused, what was interrupted goes on"
 
@@ -10,6 +10,7 @@ HELP = "run a pipeline: what is finished is reused, what was interrupted goes on
 def configure(parser: argparse.ArgumentParser) -> None:
     add_pipeline_argument(parser)
     parser.add_argument("--profile", default="laptop", help="laptop (the default) or the path of a profile file")
+    parser.add_argument("--record", metavar="NAME", help="release what it made as the experiment exp/NAME-vN")
     add_parameter_options(parser)
 
 
@@ -17,9 +18,12 @@ def run(args: argparse.Namespace) -> int:
     from model.errors import UserError
     from pipelines.parameters import load_parameters
     from pipelines.profile import load_profile
+    from pipelines.release import check_can_release, record_experiment
     from pipelines.run import LocalRun
 
     check_pipeline(args.pipeline)
+    if args.record:
+        check_can_release(args.record)
     profile = load_profile(args.profile)
     if profile.runner != "local":
         raise UserError(
@@ -27,4 +31,13 @@ def run(args: argparse.Namespace) -> int:
             f"`lingbot compile {args.pipeline} --profile {args.profile}` and upload it there"
         )
     parameters = load_parameters(args.params, settings_of(args))
-    return LocalRun(args.pipeline, parameters, profile, args.profile).execute()
+    run = LocalRun(args.pipeline, parameters, profile, data_of(args))
+    code = run.execute()
+    if code == 0 and args.record:
+        from pipelines.release import record_experiment
+
+        release = record_experiment(run.id, args.record)
+        print(
+            f"recorded {release.tag} with the data {release.record['data']['tag']}: `lingbot reproduce {release.tag}`"
+        )
+    return code

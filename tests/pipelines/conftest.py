@@ -47,8 +47,25 @@ def run(inputs, output, parameters, progress):
     (output / "result.txt").write_text(text(NAME, parameters) + "\\n".join(read))
     (output / "more").mkdir(exist_ok=True)
     (output / "more" / "numbers.bin").write_bytes(bytes(range(256)) * 16)
-    return {{"name": NAME, "promoted": False, "amount": parameters.amount}}
+    return {{"name": NAME, **{summary!r}}}
 """
+TRAINED = {
+    "parameters": 1_612_345, "steps": 2, "samples_per_second": 123.4, "data_wait": 0.012, "depth_alignment": "on",
+}  # fmt: skip
+SCORES = {"sr": 0.82, "sr_low": 0.73, "sr_high": 0.88, "ps": 0.9, "ps_low": 0.85, "ps_high": 0.95, "trials": 100}
+# What the real steps say, as far as the summary of a run shows it.
+SUMMARIES = {
+    "validate": {"episodes": 240, "usable": 238, "quarantined": 2, "hours": 0.61},
+    "pretrain": TRAINED,
+    "finetune": TRAINED,
+    "evaluate": {
+        "closed_loop": {"policy": SCORES, "mean_replay": {**SCORES, "sr": 0.04, "sr_low": 0.02, "sr_high": 0.1}},
+        "paired": {"vs_mean_replay": {"difference": 0.78, "low": 0.69, "high": 0.85}},
+        "open_loop_error": {"1": 0.0123, "20": 0.0456},
+    },
+    "register": {"model": "lingbot-vla-aloha_sim", "version": 3},
+    "promote": {"promoted": False, "verdict": "not promoted: 2 trials, it takes 50", "alias": "champion"},
+}
 EFFECTS = """
 def verify(output):
     return not Path(os.environ["HOUSE_LOG"] + ".lost").exists() or "register" not in NAME
@@ -121,7 +138,14 @@ class House:
             shutil.copy(CHECKOUT / "components" / folder_name / "component.py", folder)
             extra = "".join(f'{name}: str = ""' for name in step.sources)
             body = TRAIN if step.name in TRAINING else TROUBLE
-            source = STEP.format(name=step.name, folder=folder_name, inputs=tuple(step.inputs), body=body, extra=extra)
+            source = STEP.format(
+                name=step.name,
+                folder=folder_name,
+                inputs=tuple(step.inputs),
+                body=body,
+                extra=extra,
+                summary=SUMMARIES.get(step.name, {}),
+            )
             (folder / f"{module}.py").write_text(source + (EFFECTS if step.effects else ""))
         endpoint = self.root / "components/endpoint"
         endpoint.mkdir()

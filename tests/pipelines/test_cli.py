@@ -15,12 +15,33 @@ DATA = {"--params", "--preset", "--set", "--dataset", "--from-tag", "--depth-che
 
 # Every command with its arguments and options. A new one is added here, and to the README.
 EXPECTED = {
-    "run": {"pipeline", "--profile", *DATA},
+    "run": {"pipeline", "--profile", "--record", *DATA},
     "runs list": {"--limit", "--json"},
     "runs show": {"run", "--json"},
     "compile": {"pipeline", "--profile", "--output", *DATA},
     "step": {"step", "--input", "--artifacts", "--output", *DATA},
-}
+    "reproduce": {"reference", "--remake-data", "--remote"},
+    "compare": {"first", "second", "--json"},
+    "data inspect": {"path"},
+    "data validate": {"path", "--output"},
+    "data release": {"name", "--run", "--remote", *DATA},
+    "evaluate closed": {
+        "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",
+        "--max-seconds", "--workers", "--output",
+    },
+    "evaluate open": {"bundle", "--packed", "--looks"},
+    "evaluate score": {"trials"},
+    "evaluate gate": {"evaluation", "--champion", "--min-trials", "--min-success-rate"},
+    "bundle create": {"path", "--preset", "--robot", "--seed"},
+    "bundle verify": {"path"},
+    "models list": {"--model", "--json"},
+    "models show": {"version", "--model", "--json"},
+    "models promote": {"version", "--model", "--alias", "--reason", "--override"},
+    "models rollback": {"--model", "--alias", "--to", "--reason"},
+    "models history": {"--model", "--alias", "--json"},
+    "models verify": {"--model"},
+    "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
+}  # fmt: skip
 
 
 def listed() -> dict[str, set[str]]:
