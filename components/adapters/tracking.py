@@ -183,28 +183,32 @@ def set_alias(model: str, alias: str, version: str) -> None:
 @contextlib.contextmanager
 def _registry() -> Iterator["MlflowClient"]:
     """The client; what only the user can put right becomes one sentence."""
-    uri = tracking_uri()
-    client = _client(uri, str(state.home()))
+    _quiet()
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
+    uri = tracking_uri()
     try:
-        yield client
+        yield _client(uri, str(state.home()))
     except (MlflowException, OperationalError) as error:
-        first_line = str(error).splitlines()[0]
+        first_line = str(error).splitlines()[0].replace(uri, _shown(uri))
         raise UserError(f"the registry {_shown(uri)} refused or cannot be reached: {first_line}") from error
 
 
-@cache
-def _client(uri: str, home: str) -> "MlflowClient":
+def _quiet() -> None:
+    """Settings that count before MLflow is imported: no telemetry, short waits, no log of its migrations."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # The library's own default keeps a caller waiting for minutes when the server is away.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    state.make_home()
     for noisy in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+@cache
+def _client(uri: str, home: str) -> "MlflowClient":
+    """One client for each registry and state folder of this process."""
     from mlflow.tracking import MlflowClient
 
     with registry_lock():  # the first client makes the tables: two at once would fail
