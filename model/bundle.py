@@ -48,7 +48,9 @@ class Preparation:
 class Bundle(Inference):
     """A policy loaded from its folder; immutable. `infer` comes from `Inference`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], config: PolicyConfig, policy: Policy, preparation: Preparation):
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], config: PolicyConfig, policy: Policy, preparation: Preparation
+    ):
         super().__init__(config=config, policy=policy, preparation=preparation)
         self.path = path
         self.manifest = manifest
@@ -272,7 +274,7 @@ def _golden_arrays(preparation: Preparation, config: PolicyConfig) -> dict[str, 
 
 
 def _golden_observation(preparation: Preparation, config: PolicyConfig, golden: dict[str, np.ndarray]) -> Observation:
-    images = {name: golden["image"] for name in preparation.cameras}
+    images = dict.fromkeys(preparation.cameras, golden["image"])
     return Observation(images=images, state=golden["state"], task=preparation.tasks[0])
 
 

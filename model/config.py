@@ -92,7 +92,7 @@ class DepthConfig:
     target_tokens: int = 256
     target_channels: int = 1024
     weight: float = 0.004
-    standardize: bool = False  # z-score the teacher's channels; a seeded stand-in has no useful scale of its own
+    standardize: bool = False  # z-score what moves in the teacher's tokens; a seeded stand-in has no scale of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +168,9 @@ def _check_heads(stream: str, hidden_size: int, num_heads: int) -> None:
 
 
 _RELEASED = PolicyConfig(flow=FlowConfig(time_distribution="released", loss="l1"))
+_DEMO_DEPTH = DepthConfig(
+    table_size=64, head_heads=2, target_tokens=64, target_channels=192, weight=0.2, standardize=True
+)
 _DEMO = PolicyConfig(
     name="demo",
     horizon=20,
@@ -181,9 +184,7 @@ _DEMO = PolicyConfig(
     ),
     expert=ExpertConfig(hidden_size=128, intermediate_size=256),
     flow=FlowConfig(prediction="clean_action"),
-    depth=DepthConfig(
-        table_size=64, head_heads=2, target_tokens=64, target_channels=192, weight=0.2, standardize=True
-    ),
+    depth=_DEMO_DEPTH,
     goal=GoalConfig(),
 )  # fmt: skip
 
@@ -212,7 +213,7 @@ PRESETS: dict[str, PolicyConfig] = {
         text=replace(_DEMO.text, hidden_size=32, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=16,
                      intermediate_size=64),
         expert=ExpertConfig(hidden_size=32, intermediate_size=64),
-        depth=replace(_DEMO.depth, table_size=16, target_tokens=16, head_heads=1, head_dim=16),
+        depth=replace(_DEMO_DEPTH, table_size=16, target_tokens=16, head_heads=1, head_dim=16),
     ),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture
 def shared() -> Path:
-    """The folder of reference data beside the checkout. Skips only where there is no such folder: what it lacks fails."""
+    """The folder of reference data beside the checkout; skips only where there is none, what it lacks fails."""
     if not SHARED.is_dir():
         pytest.skip("the reference data (../shared) is not beside this checkout")
     return SHARED

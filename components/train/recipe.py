@@ -51,7 +51,12 @@ class TrainingParameters:
 
 
 def fit_config(
-    preset_name: str, horizon: int, depth_weight: float, goal_weight: float, packed: "PackedDataset", tokens: "TokenStore"
+    preset_name: str,
+    horizon: int,
+    depth_weight: float,
+    goal_weight: float,
+    packed: "PackedDataset",
+    tokens: "TokenStore",
 ) -> "PolicyConfig":
     """The preset fitted to the data: views, text length, the teacher's shape, and only losses that have data."""
     from model.config import preset
@@ -116,6 +121,7 @@ def run_training(
     progress: Progress,
 ) -> "TrainingResult":
     """Trains `policy` in place to its moving average, resuming from checkpoints under `output`."""
+    import numpy as np
     import torch
 
     from model.data.sampler import FrameSampler
@@ -128,7 +134,8 @@ def run_training(
     torch.set_num_threads(threads)
     progress.message(f"training on {threads} idle core{'s' if threads > 1 else ''}")
     rows = packed.rows("train")
-    aligned = policy.depth is not None
+    depth = policy.config.depth
+    standardized = depth is not None and depth.standardize
     builder = BatchBuilder(
         config=policy.config,
         frames=packed,
@@ -145,12 +152,12 @@ def run_training(
         tasks=prepared.tasks,
         state=prepared.state,
         action=prepared.action,
-        goal_mean=prepared.goal_mean,
-        goal_std=prepared.goal_std,
+        goal_mean=np.array(prepared.goal_mean),
+        goal_std=np.array(prepared.goal_std),
         augmentation=Augmentation(state_dropout=parameters.state_dropout, state_noise=parameters.state_noise),
-        tokens=tokens if aligned else None,
-        token_mean=tokens.place_mean if aligned else None,
-        token_std=moving_scale(tokens) if aligned else None,
+        tokens=tokens if depth else None,
+        token_mean=tokens.place_mean if standardized else None,
+        token_std=moving_scale(tokens) if standardized else None,
     )
     config = TrainingConfig(
         steps=parameters.steps,

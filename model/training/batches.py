@@ -42,7 +42,8 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchBuilder:
-    """Makes the batch of a step. `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher."""
+    """Makes the batch of a step. `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher's
+    tokens; without them the tokens are taken as they are."""
 
     config: PolicyConfig
     frames: Frames
@@ -99,10 +100,11 @@ class BatchBuilder:
         return np.stack([table[image] for table, image in zip(tables, images, strict=True)])
 
     def _teacher(self, episode: np.ndarray, frame: np.ndarray) -> dict[str, torch.Tensor]:
-        if self.tokens is None or self.token_mean is None:
+        if self.tokens is None:
             return {}
         tokens, mask = self.tokens.read(episode, frame)
-        tokens = (tokens - self.token_mean) / self.token_std
+        if self.token_mean is not None:
+            tokens = (tokens - self.token_mean) / self.token_std
         return {"depth_tokens": torch.from_numpy(tokens.astype(np.float32)), "depth_mask": torch.from_numpy(mask)}
 
 

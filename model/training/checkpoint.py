@@ -22,7 +22,12 @@ class Checkpoints:
     keep: int = 2
 
     def save(
-        self, step: int, policy: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, facts: dict[str, Any]
+        self,
+        step: int,
+        policy: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: MovingAverage,
+        facts: dict[str, Any],
     ) -> Path:
         """Writes the state after `step` finished steps. A kill at any moment leaves the older ones whole."""
         from safetensors.torch import save_file
@@ -45,7 +50,12 @@ class Checkpoints:
         return complete[-1] if complete else None
 
     def load(
-        self, path: Path, policy: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage, facts: dict[str, Any]
+        self,
+        path: Path,
+        policy: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        average: MovingAverage,
+        facts: dict[str, Any],
     ) -> int:
         """Restores everything and returns the number of finished steps.
 

@@ -22,6 +22,7 @@ from model.training.optimizer import MovingAverage, build_optimizer, learning_ra
 from model.vla.flow import sample_time
 from model.vla.policy import Inputs, Policy, Targets
 
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How a policy is trained; what it is lies in `PolicyConfig`."""
@@ -90,7 +91,9 @@ def train(
     with Prefetcher(batches, steps) as prefetcher:
         meter = _Meter(config, prefetcher)
         for step, (inputs, targets) in zip(steps, prefetcher, strict=True):
-            rate = learning_rate_at(step, peak=config.learning_rate, warmup_steps=config.warmup_steps, steps=config.steps)
+            rate = learning_rate_at(
+                step, peak=config.learning_rate, warmup_steps=config.warmup_steps, steps=config.steps
+            )
             for group in optimizer.param_groups:
                 group["lr"] = rate
             noise, s = draw(policy.config, len(inputs.state), config.draws, config.seed, step)

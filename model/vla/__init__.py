@@ -1,1 +1,1 @@
-"""LingBot-VLA: vision tower, two-stream transformer, flow matching and depth alignment. No mesh, dataset or checkpoint."""
+"""LingBot-VLA: vision tower, two-stream transformer, flow matching, depth alignment. No mesh, dataset or checkpoint."""

@@ -27,8 +27,6 @@ class AdaNorm(nn.Module):
         self.gamma = nn.Linear(size, size)
         self.beta = nn.Linear(size, size)
         self.eps = eps
-
-    def reset_modulation(self) -> None:
         for linear in (self.gamma, self.beta):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)

@@ -63,10 +63,8 @@ class Policy(nn.Module):
         self.depth = DepthAlignment(config.depth, size) if config.depth else None
         image_tokens = config.views * config.vision.tokens_per_view
         self.goal = GoalHead(config.goal, image_tokens, size) if config.goal else None
+        self.visibility: Tensor
         self.register_buffer("visibility", self.layout.visibility(), persistent=False)
-        for layer in self.transformer.suffix_layers:
-            layer.input_layernorm.reset_modulation()
-            layer.post_attention_layernorm.reset_modulation()
 
     def encode(self, inputs: Inputs) -> tuple[Tensor, PrefixCache]:
         """Runs the prefix: final hidden states [B, L, D] and the cache that suffixes attend to."""
@@ -169,7 +167,9 @@ class Policy(nn.Module):
         )
         for what, value, expected in rules:
             if value != expected:
-                raise UserError(f"{what} is {value}, but this policy ({config.name}) takes {expected}: prepare the input with the bundle's transforms.")
+                raise UserError(
+                    f"{what} is {value}, but this policy ({config.name}) takes {expected}: prepare the input with the bundle's transforms."
+                )
 
 
 def parameter_count(policy: nn.Module) -> int:

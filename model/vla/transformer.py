@@ -59,6 +59,8 @@ class Projections(nn.Module):
 
 
 class PrefixBlock(nn.Module):
+    """A layer of the language model; it also hands out its keys and values."""
+
     def __init__(self, config: PolicyConfig):
         super().__init__()
         text = config.text
@@ -74,6 +76,8 @@ class PrefixBlock(nn.Module):
 
 
 class SuffixBlock(nn.Module):
+    """A layer of the action expert: AdaNorm on time, joint attention, gated MLP."""
+
     def __init__(self, config: PolicyConfig):
         super().__init__()
         text, size = config.text, config.expert.hidden_size
@@ -124,11 +128,9 @@ class TwoStreamTransformer(nn.Module):
 
     def modulations(self, condition: Tensor) -> list[tuple[Modulation, Modulation]]:
         """AdaNorm scales and shifts of every suffix layer for a time embedding [..., E]."""
-        return [layer.modulations(condition) for layer in self.suffix_layers]
+        return [_suffix_block(layer).modulations(condition) for layer in self.suffix_layers]
 
-    def suffix(
-        self, x_BNSE: Tensor, modulations: list[tuple[Modulation, Modulation]], cache: PrefixCache
-    ) -> Tensor:
+    def suffix(self, x_BNSE: Tensor, modulations: list[tuple[Modulation, Modulation]], cache: PrefixCache) -> Tensor:
         """Final-normed hidden states [B, N, S, E] of N suffixes over one prefix."""
         positions = cache.length_B[:, None, None] + torch.arange(x_BNSE.shape[2], device=x_BNSE.device)
         table = rotary_table(positions.expand(-1, x_BNSE.shape[1], -1), self.head_dim)
@@ -137,3 +139,8 @@ class TwoStreamTransformer(nn.Module):
         ):
             x_BNSE = layer(x_BNSE, table, modulation, keys, values, cache.valid_BL)
         return self.suffix_norm(x_BNSE)
+
+
+def _suffix_block(module: nn.Module) -> SuffixBlock:
+    assert isinstance(module, SuffixBlock)
+    return module

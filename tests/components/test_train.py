@@ -15,7 +15,7 @@ from model.depth.writer import write_unavailable
 from model.errors import UserError
 from model.inference import Observation
 from model.progress import Silent
-from tests.model.data.demonstrations import TASKS, MemoryDataset, pack_memory
+from tests.model.data.demonstrations import TASKS, pack_memory
 
 SMALL: Mapping[str, Any] = {"steps": 4, "batch_size": 2, "draws": 2, "warmup_steps": 1, "save_every": 2}
 PRETRAIN = pretrain.Parameters(preset="debug", horizon=6, **SMALL)

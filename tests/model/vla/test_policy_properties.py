@@ -105,7 +105,9 @@ def test_draws_that_share_a_prefix_equal_separate_passes(policy: Policy) -> None
     inputs, targets = make_inputs(CONFIG, 2), make_targets(CONFIG, 2)
     noise, s = make_draws(CONFIG, 2, 3)
     together = policy.losses(inputs, targets, noise, s)["action"]
-    apart = torch.stack([policy.losses(inputs, targets, noise[:, i : i + 1], s[:, i : i + 1])["action"] for i in range(3)])
+    apart = torch.stack(
+        [policy.losses(inputs, targets, noise[:, i : i + 1], s[:, i : i + 1])["action"] for i in range(3)]
+    )
     torch.testing.assert_close(together, apart.mean(), atol=1e-6, rtol=1e-5)
 
 
