@@ -168,7 +168,8 @@ class Policy(nn.Module):
         for what, value, expected in rules:
             if value != expected:
                 raise UserError(
-                    f"{what} is {value}, but this policy ({config.name}) takes {expected}: prepare the input with the bundle's transforms."
+                    f"{what} is {value}, but this policy ({config.name}) takes {expected}: "
+                    f"prepare the input with the bundle's transforms."
                 )
 
 
