@@ -243,7 +243,7 @@ def save_views(
     bundle: "Bundle", packed: "PackedDataset", parameters: Parameters, simulated: bool, media: Path
 ) -> dict[str, Any]:
     """media/views.png: what the policy sees at the start of a trial, with depth below it; else a packed frame."""
-    from model.evaluation.figures import depth_picture, mosaic, save_picture
+    from model.evaluation.figures import depth_picture, depth_range, mosaic, save_picture
 
     if not simulated:
         images = packed.images(packed.rows("train")[:1])[0]
@@ -257,7 +257,8 @@ def save_views(
         simulation.reset(parameters.first_seed)
         seen = simulation.observe()
     colour = [seen["images"][camera] for camera in cameras]
-    save_picture(media / "views.png", mosaic([colour, [depth_picture(seen["depth"][camera]) for camera in cameras]]))
+    depth = [depth_picture(seen["depth"][camera], depth_range([seen["depth"][camera]])) for camera in cameras]
+    save_picture(media / "views.png", mosaic([colour, depth]))
     return {"source": f"the scene of seed {parameters.first_seed}", "cameras": cameras, "depth": True}
 
 

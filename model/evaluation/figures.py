@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 Frames = Sequence[Mapping[str, np.ndarray]]
 GAP = 4
 STRIP_COLUMNS = 8
-NEAR_FAR = (0.1, 1.6)
-"""Metres shown from dark to bright: the table of the two-armed scenes lies between them."""
 
 
 def filmstrip(frames: Frames, columns: int = STRIP_COLUMNS) -> tuple[np.ndarray, list[int]]:
@@ -37,7 +35,14 @@ def mosaic(rows: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     return canvas
 
 
-def depth_picture(depth: np.ndarray, near_far: tuple[float, float] = NEAR_FAR) -> np.ndarray:
+def depth_range(pictures: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Metres between which almost all of the depth in these pictures lies."""
+    values = np.concatenate([picture[picture > 0] for picture in pictures])
+    near, far = np.percentile(values, (1, 99)) if len(values) else (0.0, 0.0)
+    return float(near), float(max(far, near + 0.01))
+
+
+def depth_picture(depth: np.ndarray, near_far: tuple[float, float]) -> np.ndarray:
     """Metres [H, W] as colour uint8 [H, W, 3]: bright is near, black is no return."""
     from matplotlib import colormaps
 
@@ -82,9 +87,9 @@ def save_open_loop(path: Path, chunks: "Chunks", names: Sequence[str], fps: floa
     for axis in axes.flat[len(dims) :]:
         axis.remove()
     for axis, dim in zip(axes.flat, dims, strict=False):
+        axis.plot(time[chunks.valid], chunks.recorded[chunks.valid][:, dim], color="#8a8f98", linewidth=2.4)
         for n in range(len(chunks.frame)):
             valid = chunks.valid[n]
-            axis.plot(time[n, valid], chunks.recorded[n, valid, dim], color="#8a8f98", linewidth=2.4)
             axis.plot(time[n, valid], chunks.predicted[n, valid, dim], color="#2f6fde", linewidth=1.2)
             axis.plot(time[n, :1], chunks.predicted[n, :1, dim], color="#2f6fde", marker="o", markersize=3)
         axis.set_title(names[dim], fontsize=8, loc="left")

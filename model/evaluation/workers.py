@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Protocol
 
@@ -130,6 +131,8 @@ def _the_bench() -> Bench:
     if _bench is None:
         assert _open_bench is not None
         _bench = _open_bench()
+        # Before interpreter exit: by then EGL is gone, and freeing a context fails with a traceback on the log.
+        Finalize(_bench, _bench.close, exitpriority=10)
     return _bench
 
 

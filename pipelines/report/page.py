@@ -1,0 +1,49 @@
+"""From a run's record and the folders of its steps to one HTML page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+TEMPLATES = Path(__file__).parent
+
+
+def write_report(run: Mapping[str, Any], output: Path) -> Path:
+    """Writes the report of a run to the file `output` and returns its path.
+
+    Args:
+        run: the content of `runs/<id>/run.json`. Of each step, `name` is needed; without `folder` (not run, or failed)
+            its part of the page says so.
+        output: the HTML file. Pictures are inside it, and it loads nothing.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from pipelines.report import evidence, overview, stories
+    from pipelines.report.steps import Steps
+    from pipelines.report.text import FILTERS
+
+    steps = Steps(run["steps"])
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    text = environment.get_template("page.html").render(
+        run=run,
+        style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
+        verdict=overview.verdict(steps),
+        tiles=overview.tiles(steps),
+        stages=overview.stages(run["steps"]),
+        lineage=overview.lineage(run),
+        parameters=overview.parameters(run["steps"]),
+        evaluation=evidence.evaluation(steps),
+        training=stories.training(steps),
+        data=stories.data(steps),
+        example=stories.example_episode(steps),
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    return output
