@@ -13,7 +13,7 @@ from torch import Tensor
 from model.config import FlowConfig
 
 EPSILON_TIME = 1e-3  # released: t = 0.999 z + 0.001, so pure action (t = 0) is never drawn
-MIN_REMAINING = 0.05  # clean-action predictions divide by 1 - s; below this the velocity is clamped
+MIN_REMAINING = 1e-3  # clean-action predictions divide by 1 - s, which is 1 / num_steps at an Euler schedule's end
 
 
 def sample_time(config: FlowConfig, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:

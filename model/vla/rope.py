@@ -17,7 +17,7 @@ def rotary_table(positions: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
 def vision_table(rows: Tensor, columns: Tensor, head_dim: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine [P, head_dim / 2] of patch coordinates: row frequencies, then column frequencies."""
     quarter = head_dim // 4
-    frequency = THETA ** (-torch.arange(quarter, dtype=torch.float32) / quarter)
+    frequency = THETA ** (-torch.arange(quarter, device=rows.device, dtype=torch.float32) / quarter)
     angle = torch.cat([rows.float()[:, None] * frequency, columns.float()[:, None] * frequency], dim=-1)
     return angle.cos(), angle.sin()
 

@@ -131,17 +131,18 @@ class VisionTower(nn.Module):
 
 
 def patch_coordinates(config: VisionConfig) -> tuple[Tensor, Tensor]:
-    """Row and column [P] of each patch, in merge-cell order."""
+    """Row and column [P] of each patch, in merge-cell order; real numbers also where a model is built on `meta`."""
     m, cells = config.spatial_merge_size, config.grid // config.spatial_merge_size
-    rows = torch.arange(config.grid).view(cells, 1, m, 1).expand(cells, cells, m, m).reshape(-1)
-    columns = torch.arange(config.grid).view(1, cells, 1, m).expand(cells, cells, m, m).reshape(-1)
+    index = torch.arange(config.grid, device="cpu")
+    rows = index.view(cells, 1, m, 1).expand(cells, cells, m, m).reshape(-1)
+    columns = index.view(1, cells, 1, m).expand(cells, cells, m, m).reshape(-1)
     return rows, columns
 
 
 def initial_positions(config: VisionConfig) -> Tensor:
     """Learned positions [P, D] start from a 2-D sinusoid of half amplitude: about the scale of the patch embedding."""
     rows, columns = patch_coordinates(config)
-    frequency = torch.pi / config.grid * torch.linspace(0, 8, config.hidden_size // 4 + 1)[1:]
+    frequency = torch.pi / config.grid * torch.linspace(0, 8, config.hidden_size // 4 + 1, device="cpu")[1:]
     angles = torch.cat([rows[:, None] * frequency, columns[:, None] * frequency], dim=1)
     return 0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
 
