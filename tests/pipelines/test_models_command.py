@@ -1,0 +1,87 @@
+"""`lingbot models`, as it is typed."""
+# ruff: noqa: F811 - a fixture that is imported by name is also an argument
+
+import json
+
+import pytest
+
+from components.adapters import tracking
+from pipelines.cli import main
+from tests.registry_house import (  # noqa: F401
+    bundles,
+    evaluation,
+    home,
+    register,
+    register_and_promote,
+    registry_template,
+)
+
+MODEL = "lingbot-vla-aloha_sim"
+
+
+def said(capsys, *arguments, code=0):
+    assert main(["models", *arguments]) == code
+    out = capsys.readouterr()
+    return out.out if code != 2 else out.err
+
+
+def test_nothing_is_registered_yet(home, capsys):
+    assert "no model is registered in sqlite:///" in said(capsys, "list")
+    assert "no model is registered" in said(capsys, "show", "1", code=2)
+    assert "has no entry" in said(capsys, "history")
+
+
+def test_the_journey_of_a_promotion(home, bundles, tmp_path, capsys):
+    register_and_promote(tmp_path / "a", bundles[0], evaluation(bundles[0].digest, successes=80))
+    register(tmp_path / "b", bundles[1], evaluation(bundles[1].digest, successes=85))
+    register(tmp_path / "c", bundles[2], evaluation(bundles[2].digest, successes=10))
+
+    listed = said(capsys, "list").splitlines()
+    assert len(listed) == 3 and "1 [champion]  SR 80% [71%, 87%] on 100 x lift_right" in listed[0]
+    shown = said(capsys, "show", "champion")
+    assert bundles[0].digest in shown and "verdict     passed: 100 trials" in shown and "task: lift_right" in shown
+    facts = json.loads(said(capsys, "show", "v3", "--json"))
+    assert facts["version"] == "3" and facts["verdict"] is None
+
+    refused = said(capsys, "promote", "3", code=2)
+    assert "not promoted: SR 10%" in refused and "--override --reason TEXT" in refused
+    assert "needs --reason" in said(capsys, "promote", "3", "--override", code=2)
+    assert "is for --override" in said(capsys, "promote", "3", "--reason", "x", code=2)
+    assert tracking.version_of_alias(MODEL, "champion").version == "1"
+
+    assert "promote lingbot-vla-aloha_sim 'champion': 1 -> 2" in said(capsys, "promote", "2")
+    assert "at version 2 already" in said(capsys, "promote", "2")
+    moved = said(capsys, "promote", "3", "--override", "--reason", "to see it fail")
+    assert "override" in moved and "2 -> 3" in moved and "to see it fail" in moved
+    assert "3 -> 2" in said(capsys, "rollback")
+    assert "2 -> 1" in said(capsys, "rollback", "--to", "1", "--reason", "start over")
+    assert "cannot be rolled back" in said(capsys, "rollback", code=2)
+
+    history = said(capsys, "history")
+    moves = [line.split()[3] for line in history.splitlines() if line.strip()[0].isdigit() and ":" in line]
+    assert moves == ["promote", "promote", "override", "rollback", "rollback"]
+    assert "start over" in history
+    assert [entry["target"] for entry in json.loads(said(capsys, "history", "--json"))] == ["1", "2", "3", "2", "1"]
+    assert "5 entries" in said(capsys, "verify")
+
+
+def test_verify_finds_what_does_not_agree(home, bundles, tmp_path, capsys):
+    register_and_promote(tmp_path / "a", bundles[0], evaluation(bundles[0].digest))
+    ledger = home / "ledger.jsonl"
+    content = ledger.read_bytes()
+    ledger.write_bytes(content.replace(b'"target":"1"', b'"target":"2"'))
+    assert "ledger has it at 2" in said(capsys, "verify", code=1)
+    ledger.write_bytes(content[:-10])
+    assert "line 1 is not an entry" in said(capsys, "verify", code=1)
+    ledger.write_bytes(content)
+    (home / "bundles" / bundles[0].digest / "model.safetensors").write_bytes(b"")
+    assert "bundle of version 1 is missing or damaged" in said(capsys, "verify", code=1)
+    for evidence in (home / "evaluations").iterdir():
+        evidence.unlink()
+    assert "evidence lost" in said(capsys, "list")
+
+
+@pytest.mark.parametrize(("version", "words"), [("7", "unknown version"), ("champ", "unknown version")])
+def test_unknown_versions(home, bundles, tmp_path, capsys, version, words):
+    register(tmp_path, bundles[0], evaluation(bundles[0].digest))
+    assert words in said(capsys, "show", version, code=2)
