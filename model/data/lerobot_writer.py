@@ -8,15 +8,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.data.lerobot_layout import DEPTH_PATH, IMAGE_PREFIX, INFO, V3_DATA_PATH, V3_VIDEO_PATH
+from model.data.lerobot_parts import TableFile, VideoFile
 from model.data.lerobot_staging import (
-    BITEXACT,
     H264_PIXELS,
     MAX_DEPTH,
     QUANTILES,
@@ -33,6 +32,8 @@ CHUNKS_SIZE = 1000
 DATA_FILE_MB = 100
 VIDEO_FILE_MB = 200
 """A file is closed and the next begun after the episode that takes it over this size (lerobot's defaults)."""
+VIDEO_FILE_SECONDS = 1000
+"""So is a video of this length: lerobot looks a frame up by its time in float32, to 0.1 ms, which holds to 1024 s."""
 EPISODES_PATH = "meta/episodes/chunk-000/file-000.parquet"
 TASKS_PATH = "meta/tasks.parquet"
 STATS_PATH = "meta/stats.json"
@@ -84,8 +85,8 @@ class LeRobotWriter:
         self._tasks: dict[str, int] = {}
         self._episodes: list[dict[str, Any]] = []
         self._frames = 0
-        self._table: _TableFile | None = None
-        self._videos: dict[str, _VideoFile] = {}
+        self._table: TableFile | None = None
+        self._videos: dict[str, VideoFile] = {}
 
     def add_episode(
         self,
@@ -197,19 +198,19 @@ class LeRobotWriter:
                 self._table.close()
             path = self.root / V3_DATA_PATH.format(**_place(number))
             self._made(path.parent)
-            self._table = _TableFile(path, number)
+            self._table = TableFile(path, number)
         self._table.append(columns)
         return {f"data/{key}": value for key, value in _place(self._table.number).items()}
 
     def _append_video(self, camera: str, episode: StagedEpisode) -> dict[str, Any]:
         video = self._videos.get(camera)
-        if video is None or video.megabytes >= VIDEO_FILE_MB:
+        if video is None or video.megabytes >= VIDEO_FILE_MB or self._seconds(video, episode) > VIDEO_FILE_SECONDS:
             number = 0 if video is None else video.number + 1
             if video is not None:
                 video.close()
             path = self.root / V3_VIDEO_PATH.format(video_key=camera, **_place(number))
             self._made(path.parent)
-            video = self._videos[camera] = _VideoFile(path, number, self.fps)
+            video = self._videos[camera] = VideoFile(path, number, self.fps)
         begin = video.frames
         video.append(episode.video(camera))
         added = video.frames - begin
@@ -221,6 +222,9 @@ class LeRobotWriter:
         place[f"videos/{camera}/from_timestamp"] = begin / self.fps
         place[f"videos/{camera}/to_timestamp"] = video.frames / self.fps
         return place
+
+    def _seconds(self, video: "VideoFile", episode: StagedEpisode) -> float:
+        return (video.frames + episode.length) / self.fps
 
     def _info(self) -> dict[str, Any]:
         features: dict[str, Any] = {
@@ -286,77 +290,6 @@ class LeRobotWriter:
     def _made(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-
-class _TableFile:
-    """A Parquet file that grows by one row group an episode."""
-
-    def __init__(self, path: Path, number: int) -> None:
-        self.number = number
-        self._path = path
-        self._writer: pyarrow.parquet.ParquetWriter | None = None
-
-    @property
-    def megabytes(self) -> float:
-        return self._path.stat().st_size / 1e6
-
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        arrays = {
-            key: pa.array(values)
-            if values.ndim == 1
-            else pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-            for key, values in columns.items()
-        }
-        table = pa.table(arrays)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, table.schema)
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        assert self._writer is not None
-        self._writer.close()
-
-
-class _VideoFile:
-    """An MP4 file that grows by the packets of whole clips; every clip begins with a key frame."""
-
-    def __init__(self, path: Path, number: int, fps: int) -> None:
-        import av
-
-        self.number = number
-        self.frames = 0
-        self._bytes = 0
-        self._tick = Fraction(1, fps)
-        self._out = av.open(str(path), "w", format="mp4", options=BITEXACT)
-        self._stream: Any = None
-
-    @property
-    def megabytes(self) -> float:
-        return self._bytes / 1e6
-
-    def append(self, clip: Path) -> None:
-        import av
-
-        with av.open(str(clip)) as source:
-            stream = source.streams.video[0]
-            if self._stream is None:
-                self._stream = self._out.add_stream_from_template(stream)
-            for packet in source.demux(stream):
-                if not packet.size:
-                    continue
-                packet.stream = self._stream
-                packet.time_base = self._tick
-                packet.pts = packet.dts = self.frames
-                packet.duration = 1
-                self._bytes += packet.size
-                self._out.mux(packet)
-                self.frames += 1
-
-    def close(self) -> None:
-        self._out.close()
 
 
 def _place(number: int) -> dict[str, int]:

@@ -24,6 +24,7 @@ HOME_OPENING = float(finger_to_opening(HOME_FINGER))
 MEETING = np.array([0.0, 0.5, 0.25])
 """Where the cube changes hands in `transfer`. Metres, world frame."""
 TAKE_OFFSET = np.array([0.01, 0.0, 0.0])
+"""Where the left gripper takes it, from there: 1 cm over the middle, so that its pads cover the cube."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +169,7 @@ def _transfer(cube: np.ndarray) -> list[_Phase]:
         ),
         _Phase(seconds=0.4),
         _Phase(seconds=0.9, moves=(_Move(arm="left", position=take, quaternion=level, straight=True),)),
-        _Phase(seconds=1.0, grippers=(("left", CLOSED),)),
+        _Phase(seconds=0.5, grippers=(("left", CLOSED),)),
         _Phase(seconds=0.5, grippers=(("right", OPEN),)),
         _Phase(
             seconds=0.8,

@@ -183,9 +183,12 @@ def test_equal_episodes_give_equal_bytes(root: Path, tmp_path: Path) -> None:
     assert digests(tmp_path / "again") == digests(root)
 
 
-def test_large_files_are_continued_in_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "value"), [("VIDEO_FILE_MB", 0.0), ("VIDEO_FILE_SECONDS", 1.5)])
+def test_large_files_are_continued_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
     monkeypatch.setattr(lerobot_writer, "DATA_FILE_MB", 0.0)
-    monkeypatch.setattr(lerobot_writer, "VIDEO_FILE_MB", 0.0)
+    monkeypatch.setattr(lerobot_writer, limit, value)
     made = writer(tmp_path / "split", depth=False)
     for episode, length in enumerate(LENGTHS):
         made.add_episode(**recording(episode, length, depth=False))
