@@ -32,7 +32,7 @@ class Parameters(recipe.TrainingParameters):
 
     task: str = ""
     replay: float = 0.35
-    steps: int = 300
+    steps: int = 250
     batch_size: int = 32
     draws: int = 4
     learning_rate: float = 5e-4

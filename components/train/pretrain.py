@@ -24,7 +24,7 @@ class Parameters(recipe.TrainingParameters):
     normalization: str = "meanstd"
     depth_weight: float = 0.2
     goal_weight: float = 1.0
-    steps: int = 900
+    steps: int = 600
     batch_size: int = 32
     draws: int = 4
     learning_rate: float = 1e-3

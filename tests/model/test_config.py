@@ -19,7 +19,7 @@ def test_a_preset_survives_json(name: str) -> None:
 
 
 def test_the_released_sizes_have_the_released_number_of_parameters() -> None:
-    # SPEC_VLA section 1.1: 4,197,425,739 without depth; with it the head's 19,942,400 and the queries that upstream loses
+    # SPEC_VLA section 1.1; with depth the queries, which upstream loses, are counted too
     with torch.device("meta"):
         assert parameter_count(Policy(preset("lingbot_vla_4b"))) == 4_197_425_739
         with_depth = parameter_count(Policy(preset("lingbot_vla_4b_depth")))
