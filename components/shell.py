@@ -45,8 +45,9 @@ def run_component(
         running = current_code_version(step.module)
         if running != code_version:
             raise UserError(
-                f"the code of step '{name}' here has version {running[:12]}, the pipeline was compiled from "
-                f"{code_version[:12]}: run or compile again from the code that the steps run with, or rebuild the image"
+                f"the code of step '{name}' has version {running[:12]}, and the pipeline was built from "
+                f"{code_version[:12]}: it was edited while the run went on (run again), or its image holds other code "
+                "(compile again from that commit, or rebuild the image)"
             )
         read = {key: read_reference(Path(path), digest) for key, (path, digest) in inputs.items()}
         artifact = execute(step, read, parameters, run_id, version=running)

@@ -201,7 +201,7 @@ class LocalRun:
             what = f"{promotion['model']} {promotion['alias']}"
             answers = check_served(alias=promotion["alias"], model=promotion["model"])
         else:
-            what = "this run's bundle, which was not promoted"
+            what = "the bundle of this run (not promoted)"
             answers = check_served(bundle=Path(by_name["finetune"]["folder"]) / "bundle")
         self.record["served"] = {"what": what, **answers}
         self.record["report"] = str(write_report(self._for_report(), self.folder / "report.html"))

@@ -5,12 +5,12 @@ from typing import Any
 
 from pipelines.live import duration
 
-# How the conditions of an evaluation are called; others have their own name.
+# How the conditions of an evaluation are called, in the order in which they are shown.
 _CONDITIONS = {
     "policy": "the policy",
     "mean_replay": "replaying the mean trajectory",
     "untrained": "untrained",
-    "blind": "without sight",
+    "blank_images": "blanked images",
     "other_task": "the other task",
     "swapped": "with the other task's words",
     "swapped_other": "the other task, with this one's words",
@@ -26,7 +26,7 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
     parts = (_data, _training, _evidence, _version)
     lines = [line for part in parts for line in part(made)]
     if run["served"]:
-        lines.append(_line("endpoint", f"{run['served']['what']} answered over HTTP and the websocket"))
+        lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
     lines += _times(run)
     if run["report"]:
         lines.append(_line("report", run["report"]))
@@ -63,7 +63,9 @@ def _evidence(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if isinstance(evaluation["closed_loop"], str):
         yield _line("closed loop", evaluation["closed_loop"])
     else:
-        for name, scores in evaluation["closed_loop"].items():
+        conditions = evaluation["closed_loop"]
+        for name in sorted(conditions, key=lambda name: [*_CONDITIONS, name].index(name)):
+            scores = conditions[name]
             title = "closed loop" if name == "policy" else ""
             yield _line(
                 title,
@@ -76,7 +78,8 @@ def _evidence(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
                 points = f"{100 * paired['difference']:+.0f} points [{low:+.0f}, {high:+.0f}]"
                 yield _line("", f"{points} over replaying the mean trajectory, on the same seeds")
     if "open_loop_error" in evaluation:
-        errors = ", ".join(f"{error:.3g} after {steps}" for steps, error in evaluation["open_loop_error"].items())
+        by_horizon = sorted(evaluation["open_loop_error"].items(), key=lambda item: int(item[0]))
+        errors = ", ".join(f"{error:.3g} after {steps}" for steps, error in by_horizon)
         yield _line("open loop", f"mean error {errors} steps")
 
 

@@ -66,7 +66,7 @@ def test_the_record_of_a_run_is_complete(finished):
     assert run["seed"] == 7
     assert run["threads"] == 1
     assert run["provenance"]["packages"]["kfp"]
-    assert run["served"]["what"] == "this run's bundle, which was not promoted"
+    assert run["served"]["what"] == "the bundle of this run (not promoted)"
     assert Path(run["report"]).exists()
     reference = json.loads(next(finished.home.glob("kfp/*/*/pack/packed")).read_text())
     assert reference["digest"] == next(entry["digest"] for entry in run["steps"] if entry["name"] == "pack")
@@ -88,7 +88,7 @@ def test_a_second_run_does_nothing_again_and_ends_with_the_summary(finished):
         "open loop    mean error 0.0123 after 1, 0.0456 after 20 steps",
         "version      lingbot-vla-aloha_sim version 3",
         "promotion    not promoted: 2 trials, it takes 50",
-        "endpoint     this run's bundle, which was not promoted answered over HTTP and the websocket",
+        "endpoint     the bundle of this run (not promoted): answered over HTTP and the websocket",
     ):
         assert f"{line}\n" in result.stdout
     assert "pretrain reused" in result.stdout
