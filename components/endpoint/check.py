@@ -113,10 +113,10 @@ def _ask(address: str) -> dict[str, Any]:
         if ready.status_code != 200:
             raise RuntimeError(f"/readyz answers {ready.status_code}: {ready.text}")
         with connect(f"ws://{address}/", compression=None, max_size=None, proxy=None) as socket:
-            first = socket.recv()
-            if isinstance(first, str):
-                raise RuntimeError(f"the websocket begins with a text instead of its metadata: {first}")
-            metadata = unpack(first)
+            greeting = socket.recv()
+            if isinstance(greeting, str):
+                raise RuntimeError(f"the websocket begins with a text instead of its metadata: {greeting}")
+            metadata = unpack(greeting)
             observation = sample_observation(metadata["contract"])
             as_json = {key: _json_value(value) for key, value in observation.items()}
 
