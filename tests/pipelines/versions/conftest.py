@@ -1,32 +1,87 @@
-"""The small house under git and DVC, with a remote of its own."""
+"""The small house under git and DVC, with a remote of its own; and the same after a finished run and its releases."""
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components import state
 from components.adapters.versioning import Git
+from tests.pipelines.conftest import House
 
 CHECKOUT = Path(__file__).parents[3]
 FILES = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "artifacts/.gitignore")
+IDENTITY = {
+    f"GIT_{role}_{key}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for key, value in (("NAME", "Test"), ("EMAIL", "test@example.invalid"))
+} | {"GIT_CONFIG_GLOBAL": "/dev/null"}
 
 
-@pytest.fixture
-def versioned(house, monkeypatch: pytest.MonkeyPatch):
-    identity = {
-        f"GIT_{role}_{key}": value
-        for role in ("AUTHOR", "COMMITTER")
-        for key, value in (("NAME", "Test"), ("EMAIL", "test@example.invalid"))
-    }
-    house.environment |= {**identity, "GIT_CONFIG_GLOBAL": "/dev/null"}
-    for name, value in house.environment.items():
-        if name.startswith("GIT_"):
-            monkeypatch.setenv(name, value)
+def make_versioned(root: Path) -> House:
+    house = House(root)
+    house.environment |= IDENTITY
     for name in FILES:
         (house.root / name).parent.mkdir(exist_ok=True)
         shutil.copy(CHECKOUT / name, house.root / name)
-    git = Git(house.root)
-    git.run("init", "-q", "-b", "main")
-    git.run("add", ".")
-    git.run("commit", "-q", "-m", "the house")
     return house
+
+
+def enter(house: House, patch: pytest.MonkeyPatch) -> None:
+    """This process works in the house's checkout, state folder and git identity."""
+    patch.setattr(state, "checkout", lambda: house.root)
+    for name in ("LINGBOT_HOME", *IDENTITY):
+        patch.setenv(name, house.environment[name])
+    for name in ("LINGBOT_STORAGE", "LINGBOT_RUN_ID"):
+        patch.delenv(name, raising=False)
+
+
+def commit(house: House, message: str) -> str:
+    return Git(house.root).commit_all(message, ["."])
+
+
+@pytest.fixture
+def versioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    house = make_versioned(tmp_path)
+    enter(house, monkeypatch)
+    Git(house.root).run("init", "-q", "-b", "main")
+    Git(house.root).run("add", ".")
+    commit(house, "the house")
+    return house
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(the house, the id of its run, its data release, its experiment); made once, not to be changed."""
+    from pipelines.history import read_run
+    from pipelines.release import record_experiment
+
+    with pytest.MonkeyPatch.context() as patch:
+        house = make_versioned(tmp_path_factory.mktemp("finished"))
+        enter(house, patch)
+        Git(house.root).run("init", "-q", "-b", "main")
+        Git(house.root).run("add", ".")
+        commit(house, "the house")
+        done = house.lingbot("run", "--set", "pack.amount=5")
+        assert done.returncode == 0, done.stdout + done.stderr
+        experiment = record_experiment("last", "first")
+        yield house, read_run("last")["id"], experiment
+
+
+@pytest.fixture
+def released(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A copy of the finished house that a test may break."""
+    house, _, _ = finished
+    copy = House.__new__(House)
+    copy.root, copy.home, copy.log = tmp_path / "house", tmp_path / "home", tmp_path / "executed"
+    copy.environment = house.environment | {
+        "LINGBOT_HOME": str(copy.home),
+        "HOUSE_LOG": str(copy.log),
+        "PYTHONPATH": str(copy.root),
+    }
+    shutil.copytree(house.root, copy.root)
+    shutil.copytree(house.home, copy.home, symlinks=True)
+    monkeypatch.setenv("HOUSE_LOG", str(copy.log))
+    enter(copy, monkeypatch)
+    return copy

@@ -1,0 +1,189 @@
+"""Two results side by side: parameters, code, bytes of each step, figures, and what they ran on.
+
+Equal bytes are told by digest. Figures of the policy are told by their 95% intervals: two rates agree when each lies in
+the other's interval. Errors on held-out episodes have no interval; they agree within 5%.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from components.steps import STEPS
+from model.errors import UserError
+from pipelines.history import read_run
+from pipelines.tags import find_release
+
+BITWISE, TOLERANCE, DIFFERENT = "bitwise equal", "within tolerance", "different"
+OPEN_LOOP_TOLERANCE = 0.05
+# Figures that decide; the others (baselines, differences) are shown.
+_DECISIVE = ("closed_loop.policy.", "closed_loop.other_task.", "open_loop_error.")
+_INTERVAL = ("_low", "_high")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Result:
+    """What is compared: a run, a release, or a reproduction.
+
+    Attributes:
+        name: for people.
+        commit: of the code; None where it is not known.
+        dirty: the code had changes that are in no commit.
+        parameters: step -> its parameters.
+        digests: step -> digest of its artefact.
+        figures: of the evaluation, flat: "closed_loop.policy.sr" -> 0.9.
+        environment: hardware, packages and threads.
+    """
+
+    name: str
+    commit: str | None
+    dirty: bool
+    parameters: Mapping[str, Mapping[str, Any]]
+    digests: Mapping[str, str]
+    figures: Mapping[str, float]
+    environment: Mapping[str, Any]
+
+
+def load_result(reference: str) -> Result:
+    """The result of a release's tag, or of a run by its id (`last` is the newest).
+
+    Raises:
+        UserError: there is no such, or the run has made nothing.
+    """
+    if reference.startswith(("data/", "exp/")):
+        release = find_release(reference)
+        return of_release(reference, release.record)
+    return of_run(read_run(reference))
+
+
+def of_run(run: Mapping[str, Any]) -> Result:
+    finished = [entry for entry in run["steps"] if entry.get("digest")]
+    if not finished:
+        raise UserError(f"run {run['id']} finished no step: there is nothing to compare")
+    return Result(
+        name=run["id"],
+        parameters={entry["name"]: entry["parameters"] for entry in run["steps"]},
+        digests={entry["name"]: entry["digest"] for entry in finished},
+        figures=_figures({entry["name"]: entry["summary"] for entry in finished}),
+        **_origin(run["provenance"], run["threads"]),
+    )
+
+
+def of_release(name: str, record: Mapping[str, Any]) -> Result:
+    steps = record["steps"]
+    return Result(
+        name=name,
+        parameters={step: values["parameters"] for step, values in steps.items()},
+        digests={step: values["digest"] for step, values in steps.items()},
+        figures=_figures({step: values["summary"] for step, values in steps.items()}),
+        **_origin(record["provenance"], record["threads"]),
+    )
+
+
+def compare(first: Result, second: Result) -> dict[str, Any]:
+    """The comparison, JSON-able; `outcome` is over the steps that both have and that change nothing outside.
+
+    The outcome is "bitwise equal" when every such step made the same bytes, "within tolerance" when the decisive
+    figures agree although bytes differ, and "different" otherwise.
+    """
+    shared = [step for step in first.digests if step in second.digests]
+    steps = {step: first.digests[step] == second.digests[step] for step in shared}
+    decisive = [step for step in shared if not STEPS[step].effects]
+    figures = {
+        name: {"first": first.figures[name], "second": second.figures[name], "agree": _agree(name, first, second)}
+        for name in first.figures
+        if name in second.figures and not name.endswith(_INTERVAL)
+    }
+    verdicts = [figure["agree"] for figure in figures.values() if figure["agree"] is not None]
+    if decisive and all(steps[step] for step in decisive):
+        outcome = BITWISE
+    elif verdicts and all(verdicts):
+        outcome = TOLERANCE
+    else:
+        outcome = DIFFERENT
+    return {
+        "schema_version": 1,
+        "first": first.name,
+        "second": second.name,
+        "outcome": outcome,
+        "code": {"first": _code(first), "second": _code(second)},
+        "parameters": dict(_differences(first.parameters, second.parameters)),
+        "steps": steps,
+        "not_in_both": sorted({*first.digests} ^ {*second.digests}),
+        "figures": figures,
+        "environment": dict(_differences(first.environment, second.environment)),
+    }
+
+
+def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
+    """The comparison for a person."""
+    yield f"{comparison['first']} and {comparison['second']}: {comparison['outcome']}"
+    code = comparison["code"]
+    yield f"  code         {code['first']}" + ("" if code["first"] == code["second"] else f" -> {code['second']}")
+    for name, (one, other) in comparison["parameters"].items():
+        yield f"  parameter    {name}: {one} -> {other}"
+    for step, equal in comparison["steps"].items():
+        effect = ", which it may: it names what is in the registry" if not equal and STEPS[step].effects else ""
+        yield f"  {step:20} {'equal bytes' if equal else 'other bytes' + effect}"
+    if comparison["not_in_both"]:
+        yield f"  only in one: {', '.join(comparison['not_in_both'])}"
+    for name, figure in comparison["figures"].items():
+        verdict = {True: "agree", False: "differ", None: ""}[figure["agree"]]
+        if figure["first"] != figure["second"] or figure["agree"] is not None:
+            yield f"  {name:40} {figure['first']:>10.4g} {figure['second']:>10.4g}  {verdict}"
+    for name, (one, other) in comparison["environment"].items():
+        yield f"  environment  {name}: {one} -> {other}"
+
+
+def _origin(provenance: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
+    return {
+        "commit": provenance["code"]["commit"],
+        "dirty": provenance["code"]["dirty"] is not None,
+        "environment": {
+            "threads": threads,
+            "hardware": provenance["hardware"],
+            "packages": provenance["packages"],
+        },
+    }
+
+
+def _code(result: Result) -> str:
+    return (result.commit or "unknown")[:12] + (" with changes" if result.dirty else "")
+
+
+def _figures(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """The numbers of the evaluation's summary, by dotted name."""
+    return dict(_flat(summaries.get("evaluate", {})))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + name, float(value)
+
+
+def _agree(name: str, first: Result, second: Result) -> bool | None:
+    """Whether a figure agrees; None where it does not decide."""
+    if not name.startswith(_DECISIVE):
+        return None
+    one, other = first.figures[name], second.figures[name]
+    if name.startswith("open_loop_error."):
+        return abs(one - other) <= OPEN_LOOP_TOLERANCE * max(abs(one), abs(other))
+    bounds = [(result.figures.get(f"{name}_low"), result.figures.get(f"{name}_high")) for result in (first, second)]
+    (low_one, high_one), (low_other, high_other) = bounds
+    if low_one is None or high_one is None or low_other is None or high_other is None:
+        return None
+    return low_other <= one <= high_other and low_one <= other <= high_one
+
+
+def _differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """(dotted name, the two values) of everything that differs; None stands for absent."""
+    for name in [*first, *(name for name in second if name not in first)]:
+        one, other = first.get(name), second.get(name)
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            yield from _differences(one, other, f"{prefix}{name}.")
+        elif one != other:
+            yield f"{prefix}{name}", (one, other)
