@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from model.evaluation.closed_loop import BASELINES, LANGUAGE
+from model.evaluation.closed_loop import BASELINES, CONDITIONS, LANGUAGE
 from model.evaluation.records import TrialRecord, group
 from model.evaluation.scoring import compare, score, wilson
 
@@ -16,7 +16,8 @@ def closed_loop_figures(records: Sequence[TrialRecord]) -> dict[str, Any]:
       same seeds.
     - language: on the seeds where the right instruction succeeded, how often the swapped one still did.
     """
-    trials = group(records)
+    found = group(records)
+    trials = {name: found[name] for name in (*CONDITIONS, *found) if name in found}
     paired = {
         f"vs_{name}": compare(trials["policy"], trials[name]).to_json()
         for name in BASELINES
@@ -28,7 +29,7 @@ def closed_loop_figures(records: Sequence[TrialRecord]) -> dict[str, Any]:
             paired[swapped] = compare(trials[right], trials[swapped]).to_json()
             language[swapped] = _after_swap(trials[right], trials[swapped])
     return {
-        "closed_loop": {name: score(found).to_json() for name, found in trials.items()},
+        "closed_loop": {name: score(of_condition).to_json() for name, of_condition in trials.items()},
         "paired": paired,
         "language": language,
     }

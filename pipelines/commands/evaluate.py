@@ -1,0 +1,172 @@
+"""`lingbot evaluate`: try a bundle in simulation or on recordings, score trials, ask the gate."""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+HELP = "try a policy in simulation or on held-out episodes, score trials, ask the gate"
+NOT_PROMOTED = 3
+
+if TYPE_CHECKING:
+    from model.evaluation.records import TrialRecord
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    closed = actions.add_parser("closed", help="closed loop in simulation, on scenes that no demonstration shows")
+    closed.add_argument("bundle", type=Path, help="folder of a bundle")
+    closed.add_argument("--task", default="lift_right", help="simulated task (default: lift_right)")
+    closed.add_argument("--other-task", default="lift_left", help="for the instruction's test (default: lift_left)")
+    closed.add_argument("--trials", type=int, default=20, help="scenes a condition (default: 20)")
+    closed.add_argument("--first-seed", type=int, default=0, help="number of the first scene (default: 0)")
+    closed.add_argument("--conditions", default="policy", help="comma-separated (default: policy); 'all' for every one")
+    closed.add_argument("--packed", type=Path, help="packed dataset: what mean_replay replays")
+    closed.add_argument("--execute-steps", type=int, default=10, help="steps of a chunk between looks (default: 10)")
+    closed.add_argument("--max-seconds", type=float, default=0.0, help="time limit of a trial; 0: the task's own")
+    closed.add_argument("--workers", type=int, help="processes (default: one a core)")
+    closed.add_argument("--output", type=Path, help="folder for trials.jsonl; finished trials there are not repeated")
+    opened = actions.add_parser("open", help="error of predicted actions on held-out episodes")
+    opened.add_argument("bundle", type=Path, help="folder of a bundle")
+    opened.add_argument("--packed", type=Path, required=True, help="folder of a packed dataset")
+    opened.add_argument("--looks", type=int, default=64, help="frames from which a chunk is predicted (default: 64)")
+    score = actions.add_parser("score", help="SR and PS with intervals from trials.jsonl")
+    score.add_argument("trials", type=Path, help="a trials.jsonl")
+    gate = actions.add_parser("gate", help=f"may this evaluation move an alias? Exit code {NOT_PROMOTED} when not")
+    gate.add_argument("evaluation", type=Path, help="evaluation.json of the candidate")
+    gate.add_argument("--champion", type=Path, help="evaluation.json of the version that holds the alias now")
+    gate.add_argument("--min-trials", type=int, help="closed-loop trials that are asked for")
+    gate.add_argument("--min-success-rate", type=float, help="least lower bound of SR, from 0 to 1")
+
+
+def run(args: argparse.Namespace) -> int:
+    return {"closed": _closed, "open": _open, "score": _score, "gate": _gate}[args.action](args)
+
+
+def _closed(args: argparse.Namespace) -> int:
+    import tempfile
+
+    from components.progress import LogProgress
+    from model.bundle import load_bundle
+    from model.errors import UserError
+    from model.evaluation.actors import mean_trajectory
+    from model.evaluation.closed_loop import CONDITIONS, Rig, obstacle, plan
+    from model.evaluation.records import write_trials
+    from model.evaluation.workers import process_crew, run_jobs
+    from model.simulation.tasks import find_task
+
+    bundle = load_bundle(args.bundle)
+    reason = obstacle(bundle)
+    if reason:
+        raise UserError(f"{args.bundle} cannot be tried in closed loop: {reason}; use `lingbot evaluate open`")
+    if not 1 <= args.execute_steps <= bundle.contract["horizon"]:
+        raise UserError(f"--execute-steps is {args.execute_steps}: choose 1 to {bundle.contract['horizon']}")
+    conditions = tuple(CONDITIONS) if args.conditions == "all" else tuple(args.conditions.split(","))
+    task = find_task(args.task)
+    jobs = plan(conditions, task=args.task, other_task=args.other_task, trials=args.trials, first_seed=args.first_seed)
+    trajectory = None
+    if "mean_replay" in conditions:
+        if args.packed is None:
+            raise UserError("mean_replay needs the demonstrations: give --packed, or leave it out of --conditions")
+        trajectory = mean_trajectory(_open_packed(args.packed), task.instruction)
+    rig = Rig(bundle=args.bundle, execute_steps=args.execute_steps, max_seconds=args.max_seconds, trajectory=trajectory)
+    with ExitStack() as stack:
+        folder = args.output or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        crew = stack.enter_context(process_crew(rig.open, workers=args.workers, jobs=len(jobs)))
+        scratch = folder / f".trials-{rig.digest(bundle.digest)[:16]}.jsonl"
+        records = run_jobs(jobs, crew, scratch=scratch, progress=LogProgress("evaluate"))
+        write_trials(folder / "trials.jsonl", records)
+    _print_scores(records)
+    if args.output:
+        print(f"\ntrials: {args.output / 'trials.jsonl'}")
+    return 0
+
+
+def _open(args: argparse.Namespace) -> int:
+    from model.bundle import load_bundle
+    from model.errors import UserError
+    from model.evaluation.open_loop import open_loop_figures, predict_chunks, spread
+
+    bundle, packed = load_bundle(args.bundle), _open_packed(args.packed)
+    rows = packed.rows("holdout")
+    if not len(rows):
+        raise UserError(f"{args.packed} holds no episode out of training: pack with pack.holdout_fraction above 0")
+    if args.looks < 1:
+        raise UserError(f"--looks is {args.looks}: it must be 1 or more")
+    figures = open_loop_figures(bundle, packed, predict_chunks(bundle, packed, spread(rows, args.looks)))
+    print(f"{figures['looks']} looks in {figures['episodes']} held-out episodes, mean absolute error of the action")
+    header = ["joints", "unit", *(f"{horizon} ahead" for horizon in figures["horizons"])]
+    groups = {"all that move": figures["overall"], **figures["groups"]}
+    rows_text = [[name, group["unit"], *(_error(value) for value in group["mae"])] for name, group in groups.items()]
+    _print_table([header, *rows_text])
+    return 0
+
+
+def _score(args: argparse.Namespace) -> int:
+    from model.evaluation.records import read_trials
+
+    _print_scores(read_trials(args.trials))
+    return 0
+
+
+def _gate(args: argparse.Namespace) -> int:
+    from components.promote.gate import Thresholds, decide
+
+    named = {"min_trials": args.min_trials, "min_success_rate": args.min_success_rate}
+    thresholds = Thresholds(**{name: value for name, value in named.items() if value is not None})
+    champion = _read_evaluation(args.champion) if args.champion else None
+    verdict = decide(_read_evaluation(args.evaluation), champion, thresholds)
+    print(verdict.sentence())
+    for warning in verdict.warnings:
+        print(f"warning: {warning}")
+    return 0 if verdict.promote else NOT_PROMOTED
+
+
+def _open_packed(path: Path) -> Any:
+    from model.data.packed import PackedDataset
+
+    return PackedDataset.open(path)
+
+
+def _read_evaluation(path: Path) -> Any:
+    import json
+
+    from model.errors import UserError
+
+    if not path.is_file():
+        raise UserError(f"{path} is not a file: give the evaluation.json of an evaluate step")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}): give the evaluation.json of an evaluate step") from error
+
+
+def _print_scores(records: "Sequence[TrialRecord]") -> None:
+    from model.evaluation.summary import closed_loop_figures
+
+    figures = closed_loop_figures(records)
+    rows = [["condition", "trials", "SR", "95%", "PS", "95%"]]
+    for name, score in figures["closed_loop"].items():
+        sr, ps = (_interval(score, key) for key in ("sr", "ps"))
+        rows.append([name, str(score["trials"]), f"{score['sr']:.0%}", sr, f"{score['ps']:.0%}", ps])
+    _print_table(rows)
+    for name, paired in figures["paired"].items():
+        low, high = 100 * paired["low"], 100 * paired["high"]
+        difference = f"{100 * paired['difference']:+.0f} points ({low:+.0f} to {high:+.0f})"
+        print(f"{name.replace('_', ' ')}: {difference} on the same seeds, p {paired['p']:.2g}")
+
+
+def _interval(score: dict[str, Any], key: str) -> str:
+    return f"{100 * score[f'{key}_low']:.0f} to {100 * score[f'{key}_high']:.0f}"
+
+
+def _error(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
