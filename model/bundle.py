@@ -192,7 +192,9 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
         verify_bundle(path)
     config = PolicyConfig.from_dict(json.loads((path / "config.json").read_text())["policy"])
     policy = seeded_policy(config, 0)
-    policy.load_state_dict(load_file(path / "model.safetensors"), strict=True)
+    weights = load_file(path / "model.safetensors")
+    _check_weights(path, policy, weights)
+    policy.load_state_dict(weights, strict=True)
     normalization = json.loads((path / "normalization.json").read_text())
     transforms = json.loads((path / "transforms.json").read_text())
     preparation = Preparation(
@@ -240,6 +242,21 @@ def verify_bundle(path: Path) -> str:
     if problems:
         raise UserError(f"bundle {path} is damaged: {'; '.join(problems)}. Fetch or export it again.")
     return _sha256(Path(path) / MANIFEST)
+
+
+def _check_weights(path: Path, policy: Policy, weights: Mapping[str, Any]) -> None:
+    expected = {name: tuple(tensor.shape) for name, tensor in policy.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    problems = [f"{name} is missing" for name in sorted(expected.keys() - found.keys())]
+    problems += [f"{name} is unknown" for name in sorted(found.keys() - expected.keys())]
+    for name in sorted(expected.keys() & found.keys()):
+        if expected[name] != found[name]:
+            problems.append(f"{name} has shape {found[name]}, not {expected[name]}")
+    if problems:
+        raise UserError(
+            f"bundle {path} has weights of another model code: {'; '.join(problems)}. "
+            "Export it again with this version."
+        )
 
 
 def _contract(path: Path, config: PolicyConfig, preparation: Preparation, parameters: int) -> dict[str, Any]:

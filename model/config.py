@@ -4,7 +4,7 @@ Sizes follow SPEC_VLA section 1.1. `lingbot_vla_4b` and `lingbot_vla_4b_depth` a
 benchmark size; `demo` trains in minutes on two cores; `debug` is its twin for tests, seconds on one core.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 from model.errors import UserError, unknown_name
@@ -152,12 +152,27 @@ class PolicyConfig:
     def from_dict(cls, values: dict[str, Any]) -> "PolicyConfig":
         """Inverse of `to_dict`. Unknown or missing keys are errors."""
         values = dict(values)
+        _check_keys("policy", values, cls)
         parts = {"vision": VisionConfig, "text": TextConfig, "expert": ExpertConfig, "flow": FlowConfig}
         for key, part in parts.items():
+            _check_keys(key, values[key], part)
             values[key] = part(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[key].items()})
+        for key, part in (("depth", DepthConfig), ("goal", GoalConfig)):
+            if values[key]:
+                _check_keys(key, values[key], part)
         values["depth"] = DepthConfig(**values["depth"]) if values["depth"] else None
         values["goal"] = GoalConfig(**values["goal"]) if values["goal"] else None
         return cls(**values)
+
+
+def _check_keys(section: str, values: dict[str, Any], config: type) -> None:
+    names = {entry.name for entry in fields(config)}
+    different = sorted(names ^ values.keys())
+    if different:
+        raise UserError(
+            f"configuration '{section}' lacks or does not know {', '.join(different)}: "
+            f"it was written by another version of the model code; export it again with this one."
+        )
 
 
 def _check_heads(stream: str, hidden_size: int, num_heads: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from model.bundle import Bundle, create_bundle, load_bundle, verify_bundle
 from model.errors import UserError
@@ -82,6 +83,22 @@ def test_a_folder_that_is_no_bundle_or_a_newer_one_is_refused(tmp_path: Path, bu
     (bundle.path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
     with pytest.raises(UserError, match="schema version 99"):
         load_bundle(bundle.path)
+
+
+def test_weights_and_configurations_of_another_code_are_named(bundle: Bundle) -> None:
+    weights = load_file(bundle.path / "model.safetensors")
+    weights["extra"] = weights.pop("state_proj.bias")
+    weights["action_in_proj.bias"] = weights["action_in_proj.bias"][:3].copy()
+    save_file(weights, bundle.path / "model.safetensors")
+    with pytest.raises(UserError) as error:
+        load_bundle(bundle.path, verify=False)
+    for part in ("state_proj.bias is missing", "extra is unknown", r"action_in_proj.bias has shape (3,), not (32,)"):
+        assert part in str(error.value)
+    config = json.loads((bundle.path / "config.json").read_text())
+    config["policy"]["goal"]["depth_of_thought"] = 1
+    (bundle.path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="'goal' lacks or does not know depth_of_thought"):
+        load_bundle(bundle.path, verify=False)
 
 
 def test_weights_that_compute_something_else_fail_the_self_test(bundle: Bundle) -> None:
