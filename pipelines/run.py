@@ -86,6 +86,8 @@ class LocalRun:
         state.make_home()
         self.folder.mkdir(parents=True)
         _remove_leftovers()
+        # For the steps and for the endpoint at the end: both are processes that we start.
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.threads)))
         started = time.monotonic()
         self.say(
             f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "
@@ -144,7 +146,7 @@ class LocalRun:
     def _run_dag(self) -> None:
         states = [StepState(step.name) for step in self.steps]
         reports: list[dict[str, Any]] = []
-        with _kfp_process(self.id, self.folder, self.threads, reports) as process, open_view(self.stream) as view:
+        with _kfp_process(self.id, self.folder, reports) as process, open_view(self.stream) as view:
             going = True
             while going:
                 going = process.poll() is None  # read once more after the end
@@ -238,9 +240,7 @@ class LocalRun:
 
 
 @contextlib.contextmanager
-def _kfp_process(
-    run_id: str, folder: Path, threads: int, reports: list[dict[str, Any]]
-) -> Iterator[subprocess.Popen[str]]:
+def _kfp_process(run_id: str, folder: Path, reports: list[dict[str, Any]]) -> Iterator[subprocess.Popen[str]]:
     """KFP in a process group of its own, which is ended with the block. Error reports on its log go to `reports`."""
     # KFP leaves a folder a task in the folder for temporary files: one that goes with the run. Its path is short,
     # because libraries put sockets there.
@@ -249,7 +249,6 @@ def _kfp_process(
     environment = {
         **os.environ,
         "TMPDIR": str(temporary),
-        **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         **TELEMETRY_OFF,
         RUN_ID: run_id,
         # KFP runs in the folder of the checkout, so paths of the environment must not be relative.
