@@ -20,10 +20,10 @@ LEVEL = 4  # grey levels between neighbouring frames: more than h264 loses on a 
 
 
 def picture(episode: int, frame: int, camera: int) -> np.ndarray:
-    """A grey image: left half tells the frame, upper right the episode, lower right the camera."""
+    """A grey image: left half tells the frame, upper right the episode (modulo 6), lower right the camera."""
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[:, : SIZE // 2] = 16 + LEVEL * frame
-    image[: SIZE // 2, SIZE // 2 :] = 16 + 40 * episode
+    image[: SIZE // 2, SIZE // 2 :] = 16 + 40 * (episode % 6)
     image[SIZE // 2 :, SIZE // 2 :] = 16 + 60 * camera
     return image
 

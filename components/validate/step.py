@@ -27,20 +27,25 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters:
-    """Tolerances of the timing rules.
+    """Tolerances and thoroughness.
 
     Attributes:
         spacing_tolerance: how far one step between timestamps may be from 1/fps, as a fraction of 1/fps.
         drift_tolerance: how far an episode's span may be from its frames / fps, as a fraction of it.
+        depth_stride: of depth videos every so many frames are decoded, and all are counted. 1 decodes each, which takes
+            as long again as the videos do.
     """
 
     spacing_tolerance: float = 0.1
     drift_tolerance: float = 0.01
+    depth_stride: int = 10
 
     def __post_init__(self) -> None:
         for name in ("spacing_tolerance", "drift_tolerance"):
             if not 0 < getattr(self, name) < 1:
                 raise UserError(f"validate.{name} is {getattr(self, name)}. It is a fraction: between 0 and 1.")
+        if self.depth_stride < 1:
+            raise UserError(f"validate.depth_stride is {self.depth_stride}. It must be 1 or more.")
 
 
 def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progress: Progress) -> dict[str, Any]:
@@ -75,7 +80,7 @@ def validate(root: Path, output: Path, parameters: Parameters, progress: Progres
     rows: list[EpisodeSummary] = []
     judgement: Judgement | None = None
     if not any(finding.severity == ERROR for finding in findings):
-        rows = _measure(dataset, robot, progress)
+        rows = _measure(dataset, robot, parameters.depth_stride, progress)
         judgement = judge(rows, rules)
         findings += count_findings(dataset, rows)
         findings += episode_findings(rows, rules, judgement.failed)
@@ -101,12 +106,12 @@ def unusable_sentence(verdict: Mapping[str, Any]) -> str:
     return f"none of the {verdict['episodes_total']} episodes is usable: {reasons or 'no episode'}.{first}"
 
 
-def _measure(dataset: LeRobotDataset, robot: Robot, progress: Progress) -> list[EpisodeSummary]:
+def _measure(dataset: LeRobotDataset, robot: Robot, depth_stride: int, progress: Progress) -> list[EpisodeSummary]:
     cameras = _used_cameras(dataset, robot)
     progress.message(f"checking {len(dataset.episodes)} episodes, views {', '.join(cameras)}")
     rows = []
     for done, episode in enumerate(dataset.episodes, start=1):
-        rows.append(summarize(dataset, episode, cameras))
+        rows.append(summarize(dataset, episode, cameras, depth_stride))
         progress.update(done, len(dataset.episodes), frames=float(sum(row.frames for row in rows)))
     return rows
 

@@ -42,8 +42,7 @@ def judge(rows: Sequence[EpisodeSummary], rules: Sequence[Rule]) -> Judgement:
 
     severities = {ERROR: FailureSeverity.CRITICAL, WARNING: FailureSeverity.WARNING}
     table = _table(rows, rules)
-    context = gx.get_context(mode="ephemeral")
-    _quiet(context)
+    context = _context()
     asset = context.data_sources.add_pandas("episodes").add_dataframe_asset("summary")
     batch = asset.add_batch_definition_whole_dataframe("all")
     failed: dict[str, tuple[int, ...]] = {}
@@ -108,7 +107,15 @@ def _settle(result: Any) -> Any:
     return result
 
 
-def _quiet(context: Any) -> None:
-    """No progress bars and no log lines of the library: the step reports progress itself."""
-    context.variables.progress_bars = {"globally": False}
+def _context() -> Any:
+    """A context in memory: no folder for a site of the library's own, no progress bars and no log lines of it."""
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
+    config = DataContextConfig(
+        store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
+        progress_bars={"globally": False},
+        analytics_enabled=False,
+    )
+    return gx.get_context(mode="ephemeral", project_config=config)

@@ -61,8 +61,10 @@ COLUMNS = (
 )
 
 
-def summarize(dataset: LeRobotDataset, episode: Episode, cameras: Sequence[str]) -> EpisodeSummary:
-    """Reads the table, and decodes the videos and depth of `cameras`, of one episode.
+def summarize(
+    dataset: LeRobotDataset, episode: Episode, cameras: Sequence[str], depth_stride: int = 1
+) -> EpisodeSummary:
+    """Reads the table of one episode, decodes every frame of its `cameras` and every `depth_stride`-th of their depth.
 
     Without a readable table nothing else of the episode can be compared, so nothing else is measured.
     """
@@ -72,10 +74,10 @@ def summarize(dataset: LeRobotDataset, episode: Episode, cameras: Sequence[str])
         return row
     stored = [camera for camera in cameras if dataset.info.features[camera].dtype == "image"]
     clips = {camera: episode.videos.get(camera) for camera in cameras if camera not in stored}
-    _measure_clips(dataset, row, clips, "video", _broken_images(dataset, episode.index, stored))
+    _measure_clips(dataset, row, clips, "video", 1, _broken_images(dataset, episode.index, stored))
     if episode.depth:
         depth = {camera: clip for camera, clip in episode.depth.items() if camera in cameras}
-        _measure_clips(dataset, row, depth, "depth", {})
+        _measure_clips(dataset, row, depth, "depth", depth_stride, {})
     return row
 
 
@@ -204,6 +206,7 @@ def _measure_clips(
     row: EpisodeSummary,
     clips: Mapping[str, Clip | None],
     kind: str,
+    stride: int,
     broken: dict[str, str],
 ) -> None:
     """Presence, decoding and frame count of the clips of one `kind`: 'video' or 'depth'."""
@@ -216,7 +219,7 @@ def _measure_clips(
             continue
         try:
             video, first, last = dataset.clip(clip)
-            video.check(first, last)
+            video.check(first, last, stride)
             counts[camera] = last - first
         except VideoError as error:
             broken[camera] = f"the {what} of '{camera}' ({clip.file}) cannot be read: {error}"

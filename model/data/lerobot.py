@@ -69,7 +69,7 @@ class LeRobotDataset:
         self.remarks: tuple[Remark, ...] = ()
         self._files = files
         self._by_index = {episode.index: episode for episode in episodes}
-        self._table: tuple[str, Any] | None = None
+        self._table: tuple[str, Any, dict[int, tuple[int, int]]] | None = None
         self._video = lru_cache(maxsize=VIDEO_FACTS_KEPT)(self._open_video)
 
     @classmethod
@@ -118,15 +118,15 @@ class LeRobotDataset:
             raise UserError(f"{self._name(episode)}: its table is missing. Restore it, or leave the episode out.")
         if self.info.version != "v3.0":
             return read_parquet(self._files, place)
-        import pyarrow.compute as pc
-
         # v3.0 files hold many episodes, and are read in order: keep the last one.
         if self._table is None or self._table[0] != place:
-            self._table = (place, read_parquet(self._files, place))
-        table = self._table[1]
-        if "episode_index" not in table.column_names:
-            raise UserError(f"{self._files.path(place)}: column 'episode_index' is missing; v3.0 needs it.")
-        return table.filter(pc.equal(table["episode_index"], episode))
+            table = read_parquet(self._files, place)
+            self._table = (place, table, self._rows(place, table))
+        _, table, rows = self._table
+        if episode not in rows:
+            raise UserError(f"{self._name(episode)}: {place} has no row of it. Restore it, or leave the episode out.")
+        first, last = rows[episode]
+        return table.slice(first, last - first)
 
     def arrays(self, episode: int) -> EpisodeArrays:
         """State, action, time and instruction of one episode; every number is finite.
@@ -260,6 +260,21 @@ class LeRobotDataset:
                 f"{values[frame, dimension]}. Leave the episode out: `lingbot data validate` writes the list."
             )
         return values.astype(dtype)
+
+    def _rows(self, place: str, table: "pa.Table") -> dict[int, tuple[int, int]]:
+        """Episode -> its first row in a shared table, and one past its last."""
+        where = self._files.path(place)
+        if "episode_index" not in table.column_names:
+            raise UserError(f"{where}: column 'episode_index' is missing; v3.0 needs it.")
+        owners = table["episode_index"].to_numpy()
+        starts = np.flatnonzero(np.diff(owners, prepend=owners[:1] - 1)) if len(owners) else np.array([], dtype=int)
+        rows: dict[int, tuple[int, int]] = {}
+        for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True):
+            episode = int(owners[start])
+            if episode in rows:
+                raise UserError(f"{where} row {start}: episode {episode} goes on after another one. Sort the table.")
+            rows[episode] = (int(start), int(stop))
+        return rows
 
     def _open_video(self, file: str) -> Video:
         return Video(lambda: self._files.source(file))

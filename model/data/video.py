@@ -85,9 +85,13 @@ class Video:
         for frame in self._decode(positions):
             yield frame.to_ndarray(format=pixel_format)
 
-    def check(self, first: int, last: int) -> None:
-        """Decodes [first, last) and converts nothing. VideoError names the first position that does not decode."""
-        for _ in self._decode(range(first, last)):
+    def check(self, first: int, last: int, stride: int = 1) -> None:
+        """Decodes [first, last), every `stride`-th frame and the last, and converts nothing.
+
+        Raises:
+            VideoError: names the first position that does not decode.
+        """
+        for _ in self._decode(sorted({*range(first, last, stride), *range(max(first, last - 1), last)})):
             pass
 
     def _decode(self, positions: Sequence[int]) -> Iterator[Any]:
@@ -97,13 +101,18 @@ class Video:
         with _Opened(self._source) as (container, stream):
             frames: Iterator[Any] = iter(())
             frame: Any = None
+            before = -2
             for position in positions:
                 if not 0 <= position < facts.frames:
                     raise VideoError(f"frame {position} is asked for, it has {facts.frames}")
                 wanted = int(facts.pts[position])
                 skippable = int(facts.pts[max(0, position - SEEK_BEYOND)])
+                following = position == before + 1
+                before = position
                 try:
-                    if frame is None or wanted < frame.pts or self._keyframe_before(skippable) > frame.pts:
+                    if not following and (
+                        frame is None or wanted < frame.pts or self._keyframe_before(skippable) > frame.pts
+                    ):
                         frames, frame = self._seek(container, stream, wanted)
                     while frame.pts < wanted:
                         frame = next(frames)

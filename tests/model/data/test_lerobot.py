@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,8 +12,9 @@ import pytest
 
 from model.data.lerobot import LeRobotDataset
 from model.data.lerobot_layout import VERSIONS
+from model.data.video import Video, VideoError
 from model.errors import UserError
-from tests.fixtures_lerobot import CAMERAS, NAMES, edit_json, motion, picture, told, write_dataset
+from tests.fixtures_lerobot import CAMERAS, NAMES, edit_json, motion, picture, told, write_dataset, write_video
 
 KEYS = tuple(f"observation.images.{camera}" for camera in CAMERAS)
 
@@ -251,3 +253,22 @@ def test_images_stored_in_the_table(tmp_path: Path) -> None:
     assert [told(image)[1] for image in dataset.frames(0, "cam_high", [0, 3])] == [0, 3]
     with pytest.raises(UserError, match=r"episode 0 frame 4: column '.*cam_high' holds no image"):
         list(dataset.frames(0, "cam_high"))
+
+
+def test_a_check_with_a_stride_decodes_the_frames_it_names(tmp_path: Path) -> None:
+    """Every frame is a key frame here, so that damage stays in the frame it is in."""
+    path = tmp_path / "video.mp4"
+    write_video(path, [picture(0, frame, 0) for frame in range(12)], 10, options={"crf": "12", "g": "1", "bf": "0"})
+    whole = Video(lambda: str(path))
+    whole.check(0, 12)
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux() if packet.size][5]
+        place, size = packet.pos, packet.size
+    data = bytearray(path.read_bytes())
+    data[place + size // 4 : place + size] = bytes(size - size // 4)
+    path.write_bytes(data)
+    damaged = Video(lambda: str(path))
+    damaged.check(6, 12)
+    damaged.check(0, 12, stride=11)
+    with pytest.raises(VideoError, match="frame 5 does not decode"):
+        damaged.check(0, 12)
