@@ -68,11 +68,15 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
     keys = _keys(options.host)
     listener = _listen(options.host, options.port)
     try:
+        import torch
+
         from components.endpoint.app import create_app
         from components.endpoint.draining import DrainingServer
         from components.endpoint.resolve import resolve
         from components.endpoint.service import Service
+        from model.hardware import idle_threads
 
+        torch.set_num_threads(idle_threads())
         served = resolve(bundle=options.bundle, alias=options.alias, model=options.model)
         service = Service(served, queue_limit=options.queue_limit)
         host, port = listener.getsockname()[:2]

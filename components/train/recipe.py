@@ -127,7 +127,7 @@ def run_training(
     from model.data.sampler import FrameSampler
     from model.training.batches import Augmentation, BatchBuilder
     from model.training.checkpoint import Checkpoints
-    from model.training.hardware import idle_threads
+    from model.hardware import idle_threads
     from model.training.loop import TrainingConfig, train
 
     threads = idle_threads()
