@@ -125,3 +125,22 @@ def test_dvc_round_trip_and_a_flipped_byte_in_the_remote(git: Git, tmp_path: Pat
         fetched.use(remote=str(tmp_path / "remote"), cache=tmp_path / "third cache")
         with pytest.raises(UserError, match="`dvc pull -q` failed"):
             fetched.run("pull", "-q")
+
+
+@pytest.mark.slow
+def test_dvc_keeps_data_in_a_bucket(git: Git, s3, tmp_path: Path) -> None:
+    """The endpoint and the credentials come from the AWS_* environment, as they do for our own storage."""
+    (git.root / ".dvc").mkdir()
+    (git.root / ".dvc" / "config").touch()
+    dvc = Dvc(git.root)
+    dvc.use(remote="s3://artefacts/dvc", cache=tmp_path / "cache")
+    (git.root / "data").mkdir()
+    (git.root / "data" / "a.bin").write_bytes(bytes(range(256)))
+    dvc.run("add", "-q", "data")
+    dvc.run("push", "-q")
+    stored = s3.client.list_objects_v2(Bucket="artefacts", Prefix="dvc/")["Contents"]
+    assert {item["Size"] for item in stored} >= {256}
+    dvc.use(remote="s3://artefacts/dvc", cache=tmp_path / "another cache")
+    (git.root / "data" / "a.bin").unlink()
+    dvc.run("pull", "-q", "--force")
+    assert (git.root / "data" / "a.bin").read_bytes() == bytes(range(256))
