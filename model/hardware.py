@@ -1,6 +1,8 @@
-"""What this machine gives a training: how many idle cores, and whether bf16 is fast here."""
+"""What this machine gives to arithmetic: how many idle cores, and whether bf16 is fast here."""
 
+import math
 import os
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -11,37 +13,44 @@ PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    if quota.exists():
+        limit, period = quota.read_text().split()
+        if limit != "max":
+            cores = min(cores, math.ceil(int(limit) / int(period)))
+    return max(1, cores)
 
 
-def idle_threads() -> int:
-    """Cores that are idle now, at least one.
+def idle_cores(seconds: float = 0.5) -> int:
+    """How many of the available cores are idle just now, at least 1.
 
     Two training threads beside another busy process ran 10 to 20 times slower than one (DESIGN section 4): every
-    operator ends in a barrier that waits for the preempted thread.
+    operator ends in a barrier that waits for the preempted thread. The load average would still count what ended a
+    minute ago, an installation for example.
     """
-    busy = _busy_cores()
-    return max(1, available_cores() - round(busy))
-
-
-def _busy_cores(seconds: float = 0.5) -> float:
-    """Cores kept busy by everybody over a short sample of /proc/stat; 0 where there is no such file."""
-    import time
-
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0.0
-    before = _cpu_times(stat)
+    cores = available_cores()
+    before = _busy_seconds()
+    if before is None:
+        return max(1, cores - round(os.getloadavg()[0]))
     time.sleep(seconds)
-    after = _cpu_times(stat)
-    total = sum(after) - sum(before)
-    idle = after[3] + after[4] - before[3] - before[4]
-    return available_cores() * (1 - idle / total) if total else 0.0
+    busy = (_busy_seconds() or before) - before
+    return max(1, cores - round(busy / seconds))
 
 
-def _cpu_times(stat: Path) -> list[int]:
-    return [int(field) for field in stat.read_text().splitlines()[0].split()[1:9]]
+def arithmetic_threads() -> int:
+    """Threads for this process: what OMP_NUM_THREADS says (a run chooses once, a reproduction reuses it), or idle."""
+    return int(os.environ.get("OMP_NUM_THREADS") or 0) or idle_cores()
+
+
+def _busy_seconds() -> float | None:
+    """Seconds of work of all cores since the start of the system; None where the system does not tell."""
+    path = Path("/proc/stat")
+    if not path.exists():
+        return None
+    user, nice, system, _idle, _wait, *interrupts = map(int, path.read_text().split("\n", 1)[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def bf16_is_fast() -> bool:

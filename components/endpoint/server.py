@@ -74,9 +74,9 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
         from components.endpoint.draining import DrainingServer
         from components.endpoint.resolve import resolve
         from components.endpoint.service import Service
-        from model.hardware import idle_threads
+        from model.hardware import arithmetic_threads
 
-        torch.set_num_threads(idle_threads())
+        torch.set_num_threads(arithmetic_threads())
         served = resolve(bundle=options.bundle, alias=options.alias, model=options.model)
         service = Service(served, queue_limit=options.queue_limit)
         host, port = listener.getsockname()[:2]

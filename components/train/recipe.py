@@ -127,10 +127,10 @@ def run_training(
     from model.data.sampler import FrameSampler
     from model.training.batches import Augmentation, BatchBuilder
     from model.training.checkpoint import Checkpoints
-    from model.hardware import idle_threads
+    from model.hardware import arithmetic_threads
     from model.training.loop import TrainingConfig, train
 
-    threads = idle_threads()
+    threads = arithmetic_threads()
     torch.set_num_threads(threads)
     progress.message(f"training on {threads} idle core{'s' if threads > 1 else ''}")
     rows = packed.rows("train")
