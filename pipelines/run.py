@@ -20,13 +20,13 @@ from components.adapters.versioning import TELEMETRY_OFF
 from components.execution import ERROR_MARK, is_full_disk
 from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
+from model.hardware import idle_cores
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
 from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
 from pipelines.shape import dag_steps, source_of
 from pipelines.summary import summary_lines
-from pipelines.threads import idle_cores
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0

@@ -125,9 +125,9 @@ def run_training(
     import torch
 
     from model.data.sampler import FrameSampler
+    from model.hardware import arithmetic_threads
     from model.training.batches import Augmentation, BatchBuilder
     from model.training.checkpoint import Checkpoints
-    from model.hardware import arithmetic_threads
     from model.training.loop import TrainingConfig, train
 
     threads = arithmetic_threads()

@@ -1,6 +1,7 @@
 """The small house under git and DVC, with a remote of its own; and the same after a finished run and its releases."""
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ def make_versioned(root: Path) -> House:
         (house.root / name).parent.mkdir(exist_ok=True)
         shutil.copy(CHECKOUT / name, house.root / name)
     return house
+
+
+def lingbot(house: House, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in the house, which may take its time: it starts git, DVC and KFP."""
+    return subprocess.run(
+        house.command(*arguments),
+        cwd=house.root,
+        env={**house.environment, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
 
 
 def enter(house: House, patch: pytest.MonkeyPatch) -> None:
@@ -63,7 +76,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
         Git(house.root).run("init", "-q", "-b", "main")
         Git(house.root).run("add", ".")
         commit(house, "the house")
-        done = house.lingbot("run", "--set", "pack.amount=5")
+        done = lingbot(house, "run", "--set", "pack.amount=5")
         assert done.returncode == 0, done.stdout + done.stderr
         experiment = record_experiment("last", "first")
         yield house, read_run("last")["id"], experiment

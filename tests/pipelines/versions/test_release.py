@@ -13,7 +13,7 @@ from components.adapters.versioning import Git
 from model.errors import UserError
 from pipelines.release import made_by_run, record_experiment, release_data
 from pipelines.tags import fetch_dataset, find_release
-from tests.pipelines.versions.conftest import commit
+from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +161,7 @@ def test_an_interrupted_push_leaves_no_tag(released, monkeypatch: pytest.MonkeyP
 def test_ingested_data_is_a_frozen_stage(versioned, tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "info").write_text("a dataset")
-    released = versioned.lingbot("data", "release", "given", "--dataset", str(tmp_path / "dataset"))
+    released = lingbot(versioned, "data", "release", "given", "--dataset", str(tmp_path / "dataset"))
     assert released.returncode == 0, released.stdout + released.stderr
     assert "released data/given-v1" in released.stdout
     git = Git(versioned.root)
@@ -169,5 +169,5 @@ def test_ingested_data_is_a_frozen_stage(versioned, tmp_path: Path) -> None:
     assert list(record["steps"]) == ["ingest", "validate", "annotate", "extract_depth_tokens", "pack"]
     stages = yaml.safe_load(git.file_at(git.resolve("data/given-v1") or "", "dvc.yaml") or b"")["stages"]
     assert stages["ingest"]["frozen"] and stages["validate"]["deps"][0] == "artifacts/ingest"
-    again = versioned.lingbot("data", "release", "given", "--dataset", str(tmp_path / "dataset"))
+    again = lingbot(versioned, "data", "release", "given", "--dataset", str(tmp_path / "dataset"))
     assert again.returncode == 0 and "data/given-v1 holds exactly this already" in again.stdout

@@ -10,7 +10,7 @@ from model.errors import UserError
 from pipelines.comparison import compare, load_result
 from pipelines.release import made_by_run
 from pipelines.reproduction import find_target, reproduce
-from tests.pipelines.versions.conftest import commit
+from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def reproduced(house: Any) -> list[str]:
 def test_an_experiment_comes_out_bitwise_equal(released) -> None:
     helper = released.root / "components/pack/helper.py"
     helper.write_text(helper.read_text().replace("{name}", "other code {name}"))  # not what is to run
-    done = released.lingbot("reproduce", "exp/first-v1", LINGBOT_STORAGE=str(released.home / "not to be used"))
+    done = lingbot(released, "reproduce", "exp/first-v1", LINGBOT_STORAGE=str(released.home / "not to be used"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "exp/first-v1 and the reproduction: bitwise equal" in done.stdout
     assert released.executed() == [
@@ -39,7 +39,7 @@ def test_an_experiment_comes_out_bitwise_equal(released) -> None:
 
 
 def test_data_is_made_again(released) -> None:
-    done = released.lingbot("reproduce", "data/first-v1")
+    done = lingbot(released, "reproduce", "data/first-v1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "bitwise equal" in done.stdout
     assert released.executed() == ["collect", "validate", "annotate", "extract_depth_tokens", "pack"]
@@ -56,7 +56,7 @@ def test_other_bytes_are_told(released) -> None:
 
 
 def test_a_remote_without_the_data_leaves_nothing(released) -> None:
-    done = released.lingbot("reproduce", "exp/first-v1", "--remote", str(released.home / "empty"))
+    done = lingbot(released, "reproduce", "exp/first-v1", "--remote", str(released.home / "empty"))
     assert done.returncode == 2 and "`dvc pull" in done.stderr
     assert reproduced(released) == [] and Git(released.root).run("worktree", "list").count("\n") == 0
 
