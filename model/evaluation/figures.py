@@ -81,6 +81,7 @@ def save_open_loop(path: Path, chunks: "Chunks", names: Sequence[str], fps: floa
     time = (chunks.frame[:, None] + np.arange(chunks.predicted.shape[1])) / fps
     spans = np.ptp(chunks.recorded[chunks.valid], axis=0)
     dims = sorted(np.argsort(-spans, kind="stable")[:panels].tolist())
+    least_span = 0.15 * float(spans.max())  # a joint at rest must look at rest
     columns = min(4, len(dims))
     rows = -(-len(dims) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(3.1 * columns, 1.75 * rows), sharex=True, squeeze=False)
@@ -92,6 +93,9 @@ def save_open_loop(path: Path, chunks: "Chunks", names: Sequence[str], fps: floa
             valid = chunks.valid[n]
             axis.plot(time[n, valid], chunks.predicted[n, valid, dim], color="#2f6fde", linewidth=1.2)
             axis.plot(time[n, :1], chunks.predicted[n, :1, dim], color="#2f6fde", marker="o", markersize=3)
+        low, high = axis.get_ylim()
+        missing = max(0.0, least_span - (high - low))
+        axis.set_ylim(low - missing / 2, high + missing / 2)
         axis.set_title(names[dim], fontsize=8, loc="left")
         axis.tick_params(labelsize=7)
         axis.spines[["top", "right"]].set_visible(False)
