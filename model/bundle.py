@@ -296,7 +296,8 @@ def _golden_observation(preparation: Preparation, config: PolicyConfig, golden: 
 
 
 def _statistics_of_limits(robot: Robot) -> Statistics:
-    low, high = np.asarray(robot.limits, dtype=float).T
+    limits = np.asarray(robot.limits, dtype=float)
+    low, high = np.where(np.isfinite(limits), limits, (-1.0, 1.0)).T  # unverified limits: about a radian either way
     middle, quarter = (low + high) / 2, np.maximum((high - low) / 4, 1e-3)
     return Statistics(count=1, mean=middle, std=quarter, min=low, max=high, q01=low, q99=high, q02=low, q98=high)
 

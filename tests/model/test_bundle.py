@@ -29,6 +29,12 @@ def test_equal_seeds_give_equal_bytes(tmp_path: Path, bundle: Bundle) -> None:
     assert create_bundle(tmp_path / "other", seed=4).digest != bundle.digest
 
 
+def test_a_robot_with_unverified_limits_can_be_tried_too(tmp_path: Path) -> None:
+    bundle = create_bundle(tmp_path / "gr1", robot="gr1")
+    assert len(bundle.contract["action"]) == 44
+    assert bundle.self_test() <= 1e-4
+
+
 def test_a_loaded_bundle_answers_as_the_exported_one(bundle: Bundle) -> None:
     loaded = load_bundle(bundle.path)
     actions = loaded.infer([observation(loaded)], seeds=[5])
