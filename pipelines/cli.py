@@ -11,7 +11,9 @@ from typing import Any
 from model.errors import UserError, unknown_name
 
 # In the order of help: trigger, reproduce, data and evidence, promote and serve.
-COMMANDS = ("run", "runs", "compile", "step", "reproduce", "compare", "data", "evaluate", "bundle", "models", "serve")
+COMMANDS = (
+    "run", "runs", "compile", "step", "reproduce", "compare", "data", "evaluate", "bundle", "models", "serve", "doctor",
+)  # fmt: skip
 
 
 def load_command(name: str) -> ModuleType:

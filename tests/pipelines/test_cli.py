@@ -23,6 +23,7 @@ EXPECTED = {
     "step": {"step", "--input", "--artifacts", "--output", *DATA},
     "reproduce": {"reference", "--remake-data", "--remote"},
     "compare": {"first", "second", "--json"},
+    "doctor": {"--json"},
     "data inspect": {"path"},
     "data validate": {"path", "--output"},
     "data release": {"name", "--run", "--remote", *DATA},
