@@ -16,7 +16,7 @@ from typing import Any
 from components import state
 
 HEADER = (
-    "| training seed | depth alignment | SR (95% interval) | PS | over the mean trajectory | blank images | goal loss |\n"
+    "| training seed | depth alignment | SR (95% interval) | PS | over mean replay | blank images | goal loss |\n"
     "|---|---|---|---|---|---|---|"
 )
 
