@@ -110,12 +110,16 @@ def _settle(result: Any) -> Any:
 def _context() -> Any:
     """A context in memory: no folder for a site of the library's own, no progress bars and no log lines of it."""
     import great_expectations as gx
-    from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults
+    from great_expectations.data_context.types.base import (
+        DataContextConfig,
+        InMemoryStoreBackendDefaults,
+        ProgressBarsConfig,
+    )
 
     logging.getLogger("great_expectations").setLevel(logging.ERROR)
     config = DataContextConfig(
         store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False),
-        progress_bars={"globally": False},
+        progress_bars=ProgressBarsConfig(globally=False),
         analytics_enabled=False,
     )
     return gx.get_context(mode="ephemeral", project_config=config)
