@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from model.data.lerobot import LeRobotDataset
 
 MAX_BATCH = 32  # frames of one camera at once; more gains nothing on a CPU (48 views: 4.7 ms each, 24: 4.9 ms)
-FAR = 100.0  # metres; a robot's scene beyond it is recorded in millimetres
+FAR = 50.0  # metres; half of a scene beyond it is no robot's view (16-bit millimetres end at 65.5 m)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +175,8 @@ def check_depth(depth: np.ndarray, where: str) -> np.ndarray:
     count = int(valid.sum())
     if count and 2 * int((valid & (depth > FAR)).sum()) > count:
         raise UserError(
-            f"depth of {where} has a median of {float(np.median(depth[valid])):.0f}, which is no distance in metres: "
-            "it looks like millimetres; divide it by 1000 or set 'unit' in meta/depth.json"
+            f"depth of {where} has a median of {float(np.median(depth[valid])):.0f} m: it looks like millimetres where "
+            "metres are expected; divide it by 1000 when recording"
         )
     return valid.any(axis=(1, 2))
 
