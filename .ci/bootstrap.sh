@@ -67,6 +67,17 @@ install_system_packages() {
     { tail -n 15 "$log" >&2; fail "could not install them; the whole output is in $log. By hand: $line"; }
 }
 
+# Where an installation stands: the last package that pip looked at, or how many of all are in place.
+where_it_stands() {
+  local line
+  line=$(grep -E '^ *(Collecting|Downloading|Processing|Preparing|Installing) ' "$log" | tail -n 1) || true
+  case "$line" in
+    "Installing collected"*)
+      echo "$(find .venv/lib -maxdepth 3 -name '*.dist-info' | wc -l) of $(tr ',' '\n' <<<"$line" | wc -l) packages are in place" ;;
+    *) sed 's/^ *//; s/ (from.*//' <<<"$line" | cut -c 1-80 ;;
+  esac
+}
+
 # Runs a command with its output in the log, and says every 15 s where it stands.
 quietly() {
   local label=$1 begun=$SECONDS
@@ -76,7 +87,7 @@ quietly() {
   trap 'kill "$child" 2>/dev/null || true; exit 130' INT TERM
   while kill -0 "$child" 2>/dev/null; do
     sleep 1
-    (((SECONDS - begun) % 15)) || say "$label, $((SECONDS - begun)) s: $(grep -v WARNING "$log" | tail -n 1 | cut -c 1-90)"
+    (((SECONDS - begun) % 15)) || say "$label, $((SECONDS - begun)) s: $(where_it_stands)"
   done
   trap - INT TERM
   wait "$child" || { grep -v WARNING "$log" | tail -n 20 >&2; fail "$label failed; the whole output is in $log."; }
