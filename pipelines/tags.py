@@ -87,9 +87,11 @@ def fetch_artifacts(release: Release, tree: Path, steps: Sequence[str], *, remot
         UserError: the remote cannot be read or lacks something.
         CorruptObject: what came is not what was released.
     """
+    if not steps:
+        return  # DVC would take that for all of them
     dvc = Dvc(tree)
     dvc.use(remote=remote or release.record["remote"] or default_remote(), cache=state.home() / "dvc-cache")
-    dvc.run("pull", "-q", *(f"artifacts/{step}" for step in steps))
+    dvc.run("pull", *(f"artifacts/{step}" for step in steps))
     for step in steps:
         recorded = {path: FileRecord(**values) for path, values in release.record["steps"][step]["files"].items()}
         found = hash_folder(tree / "artifacts" / step / DATA)

@@ -71,9 +71,7 @@ class Git:
     def require_checkout(self) -> None:
         """UserError unless `root` is a git checkout."""
         if not self.is_checkout:
-            raise UserError(
-                f"{self.root} is no git checkout with a commit: clone the project to work with its tags."
-            )
+            raise UserError(f"{self.root} is no git checkout with a commit: clone the project to work with its tags.")
 
     def state(self) -> CodeState:
         """Commit and difference to it of the working tree; files that git ignores do not count."""

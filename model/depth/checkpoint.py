@@ -74,7 +74,10 @@ def read_checkpoint(path: str | Path) -> DepthCheckpoint:
         else:
             raise UserError(f"{path}: '{name}' belongs to no part of LingBot-Depth (encoder, neck, heads)")
     return DepthCheckpoint(
-        path=path, config=DepthConfig.from_model_config(model_config), model_config=model_config, tensors=encoder,
+        path=path,
+        config=DepthConfig.from_model_config(model_config),
+        model_config=model_config,
+        tensors=encoder,
         unused=tuple(sorted(unused)),
     )
 

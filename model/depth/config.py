@@ -16,8 +16,16 @@ PATCH = 14
 POSITION_GRID = 37  # every backbone was trained at 518 px: 37 x 37 patches of 14
 _KNOWN_KEYS = frozenset(
     (
-        "encoder", "neck", "depth_head", "mask_head", "normal_head", "scale_head", "remap_output", "remap_depth_in",
-        "remap_depth_out", "num_tokens_range",
+        "encoder",
+        "neck",
+        "depth_head",
+        "mask_head",
+        "normal_head",
+        "scale_head",
+        "remap_output",
+        "remap_depth_in",
+        "remap_depth_out",
+        "num_tokens_range",
     )
 )
 MIN_DEPTH = 0.01  # metres; at or below it a pixel has no return

@@ -143,8 +143,14 @@ class RGBDEncoder(nn.Module):
         return torch.cat([others.to(kept_BN.device), kept_BN], dim=1)
 
     def trace(
-        self, image: Tensor, depth: Tensor, *, grid: tuple[int, int], enable_depth_mask: bool,
-        precision: str, all_tokens: bool,
+        self,
+        image: Tensor,
+        depth: Tensor,
+        *,
+        grid: tuple[int, int],
+        enable_depth_mask: bool,
+        precision: str,
+        all_tokens: bool,
     ) -> Trace:
         """One forward with its intermediates; `all_tokens` keeps the last layer's depth tokens, which nothing needs."""
         image, depth = _batched(image, depth)
@@ -162,14 +168,24 @@ class RGBDEncoder(nn.Module):
             projected = [projection(map_) for projection, map_ in zip(self.output_projections, maps, strict=True)]
             features = torch.stack(projected, dim=1).sum(dim=1)
         return Trace(
-            image=image, depth=depth, sequence_BLD=x_BLD, layers_BLD=tuple(layers_BLD), features=features,
+            image=image,
+            depth=depth,
+            sequence_BLD=x_BLD,
+            layers_BLD=tuple(layers_BLD),
+            features=features,
             kept_BL=torch.ones(x_BLD.shape[:2], dtype=torch.bool) if kept_BL is None else kept_BL,
             class_BD=layers_BLD[-1][:, 0],
         )
 
     def infer_feat(
-        self, image: Tensor, depth: Tensor, *, num_tokens: int | None = None, enable_depth_mask: bool,
-        resolution_level: int = 9, precision: str = "fp32",
+        self,
+        image: Tensor,
+        depth: Tensor,
+        *,
+        num_tokens: int | None = None,
+        enable_depth_mask: bool,
+        resolution_level: int = 9,
+        precision: str = "fp32",
     ) -> tuple[Tensor, Tensor]:
         """Features [B, dim_out, h, w] and class token [B, D] of RGB-D images.
 

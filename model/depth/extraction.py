@@ -123,9 +123,7 @@ def extract(
 
 def extract_shard(dataset: "LeRobotDataset", teacher: Teacher, job: ShardJob) -> int:
     """Makes one shard; gives its number of rows."""
-    with ShardWriter(
-        store=job.store, layout=job.layout, first=job.first, last=job.last, rows=job.rows
-    ) as writer:
+    with ShardWriter(store=job.store, layout=job.layout, first=job.first, last=job.last, rows=job.rows) as writer:
         for episode, length in job.episodes:
             frames = np.arange(0, length, job.stride)
             streams = [_stream(dataset, episode, view, frames) for view in job.views]
@@ -147,7 +145,10 @@ def _stream(
 
 
 def _batch(
-    streams: Sequence[Iterator[tuple[np.ndarray, np.ndarray]] | None], teacher: Teacher, job: ShardJob, episode: int,
+    streams: Sequence[Iterator[tuple[np.ndarray, np.ndarray]] | None],
+    teacher: Teacher,
+    job: ShardJob,
+    episode: int,
     frames: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Tokens [B, V, N, C], mask [B, V] and digests [B, 32] of the next frames of an episode."""

@@ -28,8 +28,14 @@ STORE = "store.json"
 STATISTICS = "statistics.safetensors"
 SHARDS = "shards"
 DTYPES: dict[str, np.dtype] = {
-    "I8": np.dtype(np.int8), "U8": np.dtype(np.uint8), "BF16": np.dtype(np.uint16), "F16": np.dtype(np.float16),
-    "F32": np.dtype(np.float32), "F64": np.dtype(np.float64), "I64": np.dtype(np.int64), "BOOL": np.dtype(np.bool_),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BF16": np.dtype(np.uint16),
+    "F16": np.dtype(np.float16),
+    "F32": np.dtype(np.float32),
+    "F64": np.dtype(np.float64),
+    "I64": np.dtype(np.int64),
+    "BOOL": np.dtype(np.bool_),
 }
 
 

@@ -114,8 +114,11 @@ class Teacher:
         """float32 [B, N, C], row by row over the view, of uint8 [B, H, W, 3] and float32 metres [B, H, W]."""
         image_B3SS, depth_B1SS = preprocessing(images, depth)
         features, _ = self.encoder.infer_feat(
-            image_B3SS, depth_B1SS, num_tokens=preprocessing.num_tokens,
-            enable_depth_mask=preprocessing.enable_depth_mask, precision=preprocessing.precision,
+            image_B3SS,
+            depth_B1SS,
+            num_tokens=preprocessing.num_tokens,
+            enable_depth_mask=preprocessing.enable_depth_mask,
+            precision=preprocessing.precision,
         )
         return features.flatten(2).transpose(1, 2).float().contiguous().numpy()
 

@@ -216,10 +216,17 @@ def shard_name(first: int, last: int) -> str:
 
 def _facts(layout: StoreLayout, first: int, last: int, rows: int, error: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "schema_version": SCHEMA_VERSION, "first": first, "last": last, "rows": rows,
-        "cameras": list(layout.cameras), "tokens_per_view": layout.tokens_per_view, "channels": layout.channels,
-        "codec": layout.codec, "weights_digest": layout.weights_digest,
-        "preprocessing_digest": layout.preprocessing_digest, "error_against_bf16": dict(error),
+        "schema_version": SCHEMA_VERSION,
+        "first": first,
+        "last": last,
+        "rows": rows,
+        "cameras": list(layout.cameras),
+        "tokens_per_view": layout.tokens_per_view,
+        "channels": layout.channels,
+        "codec": layout.codec,
+        "weights_digest": layout.weights_digest,
+        "preprocessing_digest": layout.preprocessing_digest,
+        "error_against_bf16": dict(error),
     }
 
 

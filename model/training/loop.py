@@ -14,10 +14,10 @@ import torch
 from model.config import PolicyConfig
 from model.data.prefetch import Prefetcher
 from model.errors import UserError
+from model.hardware import resolve_precision
 from model.progress import Progress
 from model.training.batches import Batches
 from model.training.checkpoint import Checkpoints
-from model.hardware import resolve_precision
 from model.training.optimizer import MovingAverage, build_optimizer, learning_rate_at
 from model.vla.flow import sample_time
 from model.vla.policy import Inputs, Policy, Targets

@@ -14,7 +14,10 @@ from model.errors import UserError
 
 MODEL_CONFIG = {
     "encoder": {
-        "backbone": "dinov2_tiny14", "intermediate_layers": [1, 3], "dim_out": 32, "img_depth_fuse_mode": "cat_token",
+        "backbone": "dinov2_tiny14",
+        "intermediate_layers": [1, 3],
+        "dim_out": 32,
+        "img_depth_fuse_mode": "cat_token",
         "depth_emb_mode": "conv_1c",
     },
     "remap_depth_in": "linear",
