@@ -82,7 +82,7 @@ def test_one_changed_parameter_repeats_what_depends_on_it(home: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("run", "--set", "pretrain.stesp=3"), "pretrain.steps"),
+        (("run", "--set", "pretrain.stesp=3"), "Did you mean 'steps'"),
         (("run", "--dataset", "no/such/folder"), "no/such/folder"),
         (("rnu",), "run"),
     ],
