@@ -122,9 +122,11 @@ class RGBDEncoder(nn.Module):
     def prepare(self, image: Tensor, depth: Tensor, h: int, w: int) -> tuple[Tensor, Tensor]:
         """Resized, normalised image [B, 3, 14h, 14w] and resized, remapped depth [B, 1, 14h, 14w]."""
         size = (h * PATCH, w * PATCH)
-        image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+        if image.shape[-2:] != size:  # at the same size both are the identity, and cost a twelfth of a small encoder
+            image = F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+            depth = F.interpolate(depth, size, mode="nearest")
         image = (image - self.image_mean) / self.image_std
-        depth = torch.nan_to_num(F.interpolate(depth, size, mode="nearest"), nan=0.0, posinf=0.0, neginf=0.0)
+        depth = torch.nan_to_num(depth, nan=0.0, posinf=0.0, neginf=0.0)
         valid = depth > MIN_DEPTH
         depth = depth * valid
         if self.config.remap_depth_in == "log":

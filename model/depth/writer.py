@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from model.depth.codec import Bf16, CodecError, find_codec
 from model.depth.store import DTYPES, SCHEMA_VERSION, SHARDS, STATISTICS, STORE, Shard, open_shard
@@ -268,7 +268,7 @@ def finish_store(
         entry = {"file": shard.path.name, "first": first, "last": last, "rows": rows}
         entries.append(entry | {"error_against_bf16": figures})
     mean, deviation = moments.by_place()
-    save_file({"mean": mean, "std": deviation}, store / STATISTICS)
+    (store / STATISTICS).write_bytes(save({"mean": mean, "std": deviation}))
     channel_mean, channel_std = moments.by_channel()
     content = {
         "schema_version": SCHEMA_VERSION,
