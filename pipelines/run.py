@@ -95,8 +95,11 @@ class LocalRun:
         )
         try:
             with alive(self.id), _stop_on_signals():
-                self._prepare()
-                self._run_dag()
+                plan = self._prepare()
+                if all(planned.artifact is not None for planned in plan):
+                    self._reuse(plan)
+                else:
+                    self._run_dag()
                 self._finish()
             self.record["status"] = "done"
         except KeyboardInterrupt:
@@ -121,7 +124,7 @@ class LocalRun:
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
-    def _prepare(self) -> None:
+    def _prepare(self) -> Sequence[PlannedStep]:
         """Plans, reads every stored byte of the plan, and takes back what is not right any more."""
         plan = make_plan(self.steps, self.parameters.steps)
         for broken, dependents in take_back(plan, self.parameters.steps).items():
@@ -133,6 +136,16 @@ class LocalRun:
             entry["why"] = planned.why
         self._say_plan(plan)
         self._save()
+        return plan
+
+    def _reuse(self, plan: Sequence[PlannedStep]) -> None:
+        """Takes every step as it stands: starting ten processes to hear the same took 9 of a second run's 24 s."""
+        states = [StepState(planned.step.name) for planned in plan]
+        for step, planned in zip(states, plan, strict=True):
+            assert planned.artifact is not None
+            step.status, step.seconds, step.fingerprint = "cached", 0.0, planned.artifact.fingerprint
+        self.say("every step is reused")
+        self._take_states(states)
 
     def _say_plan(self, plan: Sequence[PlannedStep]) -> None:
         finished = [planned.step.name for planned in plan if planned.artifact is not None]
