@@ -106,7 +106,7 @@ def compare(first: Result, second: Result) -> dict[str, Any]:
         "second": second.name,
         "outcome": outcome,
         "code": {"first": _code(first), "second": _code(second)},
-        "parameters": dict(_differences(first.parameters, second.parameters)),
+        "parameters": dict(_differences(_only(first.parameters, shared), _only(second.parameters, shared))),
         "steps": steps,
         "not_in_both": sorted({*first.digests} ^ {*second.digests}),
         "figures": figures,
@@ -132,6 +132,10 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {name:40} {figure['first']:>10.4g} {figure['second']:>10.4g}  {verdict}"
     for name, (one, other) in comparison["environment"].items():
         yield f"  environment  {name}: {one} -> {other}"
+
+
+def _only(parameters: Mapping[str, Any], steps: list[str]) -> dict[str, Any]:
+    return {step: parameters[step] for step in steps}
 
 
 def _origin(provenance: Mapping[str, Any], threads: int | None) -> dict[str, Any]:

@@ -39,6 +39,14 @@ _LEFT_OUT = ("LINGBOT_STORAGE", "LINGBOT_RUN_ID", "MLFLOW_TRACKING_URI", "MLFLOW
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
+class Failed(Exception):
+    """A command in the other tree failed with the exit code `code`; its own message says why."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
     """What is to be done again.
@@ -48,7 +56,7 @@ class Target:
         commit: of the code.
         source: "collect" or "ingest".
         whole: the whole DAG; otherwise the data alone.
-        seed: of the run.
+        parameters: seed, preset and every step's section, complete.
         threads: of arithmetic; None: not recorded.
         fetch: puts the artefacts of some steps, checked, into `tree/artifacts`.
     """
@@ -57,7 +65,7 @@ class Target:
     commit: str
     source: str
     whole: bool
-    seed: int
+    parameters: Mapping[str, Any]
     threads: int | None
     fetch: Callable[[Path, Sequence[str]], None]
 
@@ -80,7 +88,7 @@ def find_target(reference: str, *, remote: str | None = None) -> Target:
             commit=release.commit,
             source=record["source"],
             whole=reference.startswith("exp/"),
-            seed=record["provenance"]["parameters"]["seed"],
+            parameters=record["provenance"]["parameters"],
             threads=record["threads"],
             fetch=pull,
         )
@@ -109,7 +117,7 @@ def _run_target(run: Mapping[str, Any]) -> Target:
         commit=commit,
         source=run["source"],
         whole=True,
-        seed=run["seed"],
+        parameters=run["provenance"]["parameters"],
         threads=run["threads"],
         fetch=copy,
     )
@@ -155,19 +163,27 @@ def _prepare(
     if fetched:
         say(f"data fetched, every byte as it was recorded: {', '.join(fetched)}")
         _call(["components.exchange", *(f"artifacts/{step}" for step in fetched)], tree, environment, quiet=True)
-    sections = {step: dict(values) for step, values in target.result.parameters.items()}
+    given = {**target.parameters, "preset": PLAIN}  # every value is there, so no preset changes any
     if target.source == "ingest":
         # What it was ingested from may be elsewhere; the released copy is the same bytes.
-        sections["ingest"]["dataset"] = str(tree / "artifacts" / "ingest" / "data")
-    given = {"seed": target.seed, "preset": PLAIN, **sections}
+        given["ingest"] = {**given["ingest"], "dataset": str(tree / "artifacts" / "ingest" / "data")}
     (tree / "parameters.yaml").write_text(yaml.safe_dump(given, sort_keys=False), encoding="utf-8")
     return ["--params", str(tree / "parameters.yaml")]
 
 
 def _run_dag(target: Target, tree: Path, home: Path, environment: Mapping[str, str], options: Sequence[str]) -> Result:
-    _call(["pipelines.cli", "run", *options], tree, environment)
-    (record,) = (home / "runs").glob("*/run.json")
-    again = of_run(json.loads(record.read_text()))
+    failure = None
+    try:
+        _call(["pipelines.cli", "run", *options], tree, environment)
+    except Failed as failed:
+        failure = failed
+    records = [json.loads(path.read_text()) for path in (home / "runs").glob("*/run.json")]
+    finished = {step["name"] for record in records for step in record["steps"] if step.get("digest")}
+    # What comes after the steps (serving for a moment, the report) is no part of the result.
+    if failure and not finished.issuperset(target.result.digests):
+        raise failure
+    (record,) = records
+    again = of_run(record)
     return dataclasses.replace(again, name="the reproduction", parameters=target.result.parameters)
 
 
@@ -196,9 +212,6 @@ def _call(module: Sequence[str], tree: Path, environment: Mapping[str, str], *, 
         said = f": {finished.stderr.strip().splitlines()[-1]}" if quiet and finished.stderr.strip() else ""
         raise Failed(
             f"`{' '.join(module[:3])}` of that commit ended with code {finished.returncode}{said}; "
-            f"what it made is kept in {environment['LINGBOT_HOME']}"
+            f"what it made is kept in {environment['LINGBOT_HOME']}",
+            finished.returncode,
         )
-
-
-class Failed(UserError):
-    """A command in the tree failed; its own message says why."""

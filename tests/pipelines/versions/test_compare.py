@@ -7,6 +7,7 @@ import pytest
 from model.errors import UserError
 from pipelines.comparison import BITWISE, DIFFERENT, TOLERANCE, Result, compare, comparison_lines, of_run
 
+PARAMETERS = {"pack": {}, "finetune": {"steps": 10, "seed": 0}, "evaluate": {}, "register": {}, "promote": {}}
 FIGURES = {
     "closed_loop.policy.sr": 0.90,
     "closed_loop.policy.sr_low": 0.82,
@@ -22,7 +23,7 @@ def result(name: str = "a", **changes: Any) -> Result:
     values = {
         "commit": "c" * 40,
         "dirty": False,
-        "parameters": {"pretrain": {"steps": 10, "seed": 0}},
+        "parameters": PARAMETERS,
         "digests": {"pack": "p", "finetune": "f", "evaluate": "e", "register": "r"},
         "figures": FIGURES,
         "environment": {"threads": 2, "packages": {"torch": "2.13.0"}},
@@ -69,17 +70,17 @@ def test_without_figures_other_bytes_are_different() -> None:
 
 def test_differences_are_named() -> None:
     changed = result(
-        parameters={"pretrain": {"steps": 20, "seed": 0}, "evaluate": {"trials": 5}},
+        parameters=PARAMETERS | {"finetune": {"steps": 20, "seed": 0}, "evaluate": {"trials": 5}},
         environment={"threads": 1, "packages": {"torch": "2.12.0"}},
         commit="d" * 40,
         dirty=True,
     )
     comparison = compare(result(), changed)
-    assert comparison["parameters"] == {"pretrain.steps": (10, 20), "evaluate": (None, {"trials": 5})}
+    assert comparison["parameters"] == {"finetune.steps": (10, 20), "evaluate.trials": (None, 5)}
     assert comparison["environment"] == {"threads": (2, 1), "packages.torch": ("2.13.0", "2.12.0")}
     assert comparison["code"]["second"] == "d" * 12 + " with changes"
     text = "\n".join(comparison_lines(comparison))
-    assert "pretrain.steps: 10 -> 20" in text and "packages.torch: 2.13.0 -> 2.12.0" in text
+    assert "finetune.steps: 10 -> 20" in text and "packages.torch: 2.13.0 -> 2.12.0" in text
 
 
 def test_a_run_without_a_finished_step() -> None:

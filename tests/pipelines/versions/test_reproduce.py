@@ -1,6 +1,8 @@
 """Doing it again, through the commands, in worktrees: the real KFP, the real DVC."""
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from components.adapters.versioning import Git
 from model.errors import UserError
 from pipelines.comparison import compare, load_result
 from pipelines.release import made_by_run
-from pipelines.reproduction import find_target, reproduce
+from pipelines.reproduction import Failed, find_target, reproduce
 from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
@@ -77,7 +79,34 @@ def test_a_run_whose_code_was_never_committed(released) -> None:
     assert reproduced(released) == []
 
 
+@pytest.mark.parametrize("lost", [None, "evaluate"])
+def test_what_fails_after_the_steps_is_no_part_of_the_result(
+    released, monkeypatch: pytest.MonkeyPatch, lost: str | None
+) -> None:
+    record = json.loads((released.home / "runs" / str(made_by_run("last").run) / "run.json").read_text())
+    record["steps"] = [step for step in record["steps"] if step["name"] != lost]
+
+    def run_and_fail(module: Any, tree: Path, environment: Any, **_: Any) -> None:
+        folder = Path(environment["LINGBOT_HOME"]) / "runs" / "again"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(record))
+        raise Failed("the endpoint did not answer", 1)
+
+    monkeypatch.setattr("pipelines.reproduction._call", run_and_fail)
+    target = dataclasses.replace(find_target("exp/first-v1"), fetch=lambda tree, steps: None)
+    monkeypatch.setattr("pipelines.reproduction._prepare", lambda *given, **options: [])
+    if lost:
+        with pytest.raises(Failed, match="did not answer"):
+            reproduce(target, lambda text: None)
+    else:
+        assert reproduce(target, lambda text: None)[0]["outcome"] == "bitwise equal"
+
+
 def test_a_release_equals_its_run(released) -> None:
     comparison = compare(load_result("last"), load_result("exp/first-v1"))
     assert comparison["outcome"] == "bitwise equal" and comparison["not_in_both"] == ["promote", "register"]
-    assert comparison["environment"] == {} and comparison["code"]["first"] == comparison["code"]["second"]
+    assert (
+        comparison["environment"] == {}
+        and comparison["parameters"] == {}
+        and comparison["code"]["first"] == comparison["code"]["second"]
+    )
