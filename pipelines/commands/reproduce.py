@@ -12,7 +12,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remake-data", action="store_true", help="make the data again instead of fetching it")
     parser.add_argument("--remote", metavar="URL", help="where the data was pushed, if not to DVC's default remote")
     parser.epilog = (
-        "Exit code 0: bitwise equal. 3: within tolerance. 4: different. 2: it could not be done. 1: a fault."
+        "Exit code 0: bitwise equal. 3: within tolerance. 4: different. 2: it cannot be done. 1: a fault."
     )
 
 
