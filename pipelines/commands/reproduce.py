@@ -11,9 +11,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("reference", metavar="REF", help="a tag exp/NAME-vN or data/NAME-vN, or a run (or `last`)")
     parser.add_argument("--remake-data", action="store_true", help="make the data again instead of fetching it")
     parser.add_argument("--remote", metavar="URL", help="where the data was pushed, if not to DVC's default remote")
-    parser.epilog = (
-        "Exit code 0: bitwise equal. 3: within tolerance. 4: different. 2: it cannot be done. 1: a fault."
-    )
+    parser.epilog = "Exit code 0: bitwise equal. 3: within tolerance. 4: different. 2: it cannot be done. 1: a fault."
 
 
 def run(args: argparse.Namespace) -> int:
