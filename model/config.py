@@ -12,12 +12,15 @@ from model.errors import UserError, unknown_name
 TimeDistribution = Literal["uniform", "beta", "released"]
 Prediction = Literal["velocity", "clean_action"]
 ActionLoss = Literal["l1", "l2"]
+DepthMode = Literal["query", "direct"]
+DepthLoss = Literal["smooth_l1", "l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VisionConfig:
     """Vision tower with Qwen2.5-VL semantics (SPEC_VLA section 1.8)."""
 
+    kind: str = "qwen2_5_vl"
     image_size: int = 224
     patch_size: int = 14
     temporal_patch_size: int = 2
@@ -54,6 +57,8 @@ class VisionConfig:
 class TextConfig:
     """Language stream (SPEC_VLA section 1.1). The expert shares its number of layers, heads and head size."""
 
+    kind: str = "qwen2_5"
+    causal: bool = False  # `vlm_causal` of the released code: each prefix token sees only those before it
     vocab_size: int = 151936
     max_length: int = 24
     hidden_size: int = 2048
@@ -82,8 +87,13 @@ class ExpertConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthConfig:
-    """Depth alignment: per-view queries distilled from the teacher's tokens (SPEC_VLA section 2)."""
+    """Depth alignment: per-view queries distilled from the teacher's tokens (SPEC_VLA section 2).
 
+    `loss`: smooth_l1 is the released one, l1 the paper's. `mode`: see `model.vla.modalities.depth`.
+    """
+
+    mode: DepthMode = "query"
+    loss: DepthLoss = "smooth_l1"
     num_queries: int = 8
     table_size: int = 256
     head_heads: int = 4
@@ -106,6 +116,16 @@ class GoalConfig:
     readout_size: int = 64
     dimensions: int = 3
     weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensorConfig:
+    """A further sensor whose reading is a vector: `size` values become `num_tokens` tokens of the prefix."""
+
+    name: str
+    size: int
+    num_tokens: int = 1
+    kind: str = "vector"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +152,7 @@ class PolicyConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     depth: DepthConfig | None = None
     goal: GoalConfig | None = None
+    sensors: tuple[SensorConfig, ...] = ()
 
     def __post_init__(self) -> None:
         if self.views < 1:
@@ -162,6 +183,9 @@ class PolicyConfig:
                 _check_keys(key, values[key], part)
         values["depth"] = DepthConfig(**values["depth"]) if values["depth"] else None
         values["goal"] = GoalConfig(**values["goal"]) if values["goal"] else None
+        for sensor in values["sensors"]:
+            _check_keys("sensors", sensor, SensorConfig)
+        values["sensors"] = tuple(SensorConfig(**sensor) for sensor in values["sensors"])
         return cls(**values)
 
 

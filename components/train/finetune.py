@@ -115,7 +115,8 @@ def model_card(packed: "PackedDataset", parameters: Parameters, favourite: int, 
 - Data: {counts["train_episodes"]} training episodes ({hours:.2f} h), {counts["quarantined"]} quarantined, \
 {counts["holdout_episodes"]} held out.
 - Cameras: {", ".join(meta.cameras)} at {meta.image_size} px.
-- Depth alignment: {"on" if policy.depth else "off"}. Hindsight goal head: {"on" if policy.goal else "off"}.
+- Depth alignment: {"on" if policy.config.depth else "off"}.
+- Hindsight goal head: {"on" if policy.config.goal else "off"}.
 - Not for: other robots, other cameras, or instructions far from the training ones. Measured results are in the \
 evaluation that the registry links to this version.
 """

@@ -205,7 +205,7 @@ def summary(policy: "Policy", result: "TrainingResult", tokens: "TokenStore") ->
     """What a person wants to know of a training: size, speed, losses, and whether depth was aligned."""
     from model.vla.policy import parameter_count
 
-    if policy.depth:
+    if policy.config.depth:
         alignment = "on"
     elif tokens.available:
         alignment = "off by parameter"
@@ -216,7 +216,7 @@ def summary(policy: "Policy", result: "TrainingResult", tokens: "TokenStore") ->
         "steps": result.steps,
         "seconds": result.seconds,
         "depth_alignment": alignment,
-        "goal_head": policy.goal is not None,
+        "goal_head": policy.config.goal is not None,
         **result.figures,
         **{f"loss_{name}": value for name, value in result.final_losses.items()},
     }

@@ -1,62 +1,207 @@
-"""Attention of the policy: explicit matmul and softmax, grouped keys, masks by replacement (SPEC_VLA section 1.3).
+"""The policy's one attention: grouped heads, masks by replacement (SPEC_VLA section 1.3), back ends by name.
 
-Explicit attention is the fast path on CPUs: SDPA's backward took a quarter of a training step there (DESIGN section 4).
-The suffix attends to two blocks of keys, the prefix's and its own, without copying the prefix's keys for each draw.
+Every attention of the policy has the same form. N suffixes of S tokens attend to keys that they share and to their
+own: the prefix is one suffix without shared keys, noise draws are N suffixes over the prefix, windows of the vision
+tower are N suffixes without shared keys, the depth head's latents are one suffix over its context.
 
-Shapes: B batch, N noise draws, L prefix length, S suffix length, H query heads, G key heads, R = H / G, C head size.
+Back ends, each equal to the dense-mask twin by test: `explicit` (matmul and softmax over the mask's rectangles; the
+CPU's path, where SDPA's bf16 backward took a quarter of a training step, DESIGN section 4), `sdpa`, `flex`
+(FlexAttention, its BlockMask built once a forward; for CUDA), and `dense`, the twin. `auto` is flex on CUDA, else
+explicit.
+
+Shapes: B batch, N suffixes, S their length, L shared keys, H query heads, G key heads, R = H / G, C head size.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+from model.errors import unknown_name
+from model.vla.layout import Rectangle, square
 
 MASKED = -2.3819763e38  # the released constant: masked scores are set to it, not added
 
-
-def prefix_attention(q_BLHC: Tensor, k_BLGC: Tensor, v_BLGC: Tensor, mask_BLL: Tensor) -> Tensor:
-    """Self-attention of the prefix under a boolean mask (True = visible). Returns [B, L, H * C]."""
-    B, L, H, C = q_BLHC.shape
-    G = k_BLGC.shape[2]
-    q = q_BLHC.view(B, L, G, H // G, C).permute(0, 2, 3, 1, 4).reshape(B, G, -1, C)
-    k, v = k_BLGC.transpose(1, 2), v_BLGC.transpose(1, 2)
-    scores = (q @ k.transpose(-1, -2)).view(B, G, H // G, L, L).float() * C**-0.5
-    weights = scores.masked_fill(~mask_BLL[:, None, None], MASKED).softmax(-1).to(v.dtype)
-    out = weights.view(B, G, -1, L) @ v
-    return out.view(B, G, H // G, L, C).permute(0, 3, 1, 2, 4).reshape(B, L, H * C)
+Shared = tuple[Tensor, Tensor]  # keys and values [B, L, G, C]
 
 
-def suffix_attention(
-    q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, prefix_k_BLGC: Tensor, prefix_v_BLGC: Tensor, valid_BL: Tensor
-) -> Tensor:
-    """Attention of N suffixes over the shared prefix and themselves. Returns [B, N, S, H * C].
+@dataclass(frozen=True, kw_only=True)
+class Mask:
+    """What suffix tokens see. All shared keys are seen by all, unless `shared_valid` says that they are not there."""
 
-    Token 0 of a suffix is the state: it sees the prefix and itself. The actions see everything of their own draw.
-    """
-    B, N, S, H, C = q_BNSHC.shape
-    G, L = k_BNSGC.shape[3], prefix_k_BLGC.shape[1]
-    R = H // G
-    q = (q_BNSHC * C**-0.5).view(B, N, S, G, R, C).permute(0, 3, 1, 4, 2, 5)  # B G N R S C
-    own_k = k_BNSGC.permute(0, 3, 1, 2, 4)  # B G N S C
-    own_v = v_BNSGC.permute(0, 3, 1, 2, 4)
-    prefix_k, prefix_v = prefix_k_BLGC.transpose(1, 2), prefix_v_BLGC.transpose(1, 2)  # B G L C
-    to_prefix = (q.reshape(B, G, N * R * S, C) @ prefix_k.transpose(-1, -2)).view(B, G, N, R, S, L)
-    to_own = (q.reshape(B, G, N, R * S, C) @ own_k.transpose(-1, -2)).view(B, G, N, R, S, S)
-    state_row = torch.zeros(S, S, dtype=torch.bool, device=q.device)
-    state_row[0, 1:] = True
-    scores = torch.cat(
-        [
-            to_prefix.float().masked_fill(~valid_BL[:, None, None, None, None], MASKED),
-            to_own.float().masked_fill(state_row, MASKED),
-        ],
-        dim=-1,
+    backend: str
+    rectangles: tuple[Rectangle, ...]  # of a suffix's own tokens
+    visible_SS: Tensor | None = None  # the same as one square; None: everything is seen
+    valid_BS: Tensor | None = None  # own keys that are there; None: all
+    shared_valid_BL: Tensor | None = None
+    blocks: BlockMask | None = None  # of the flex back end
+
+    def dense(self, batch: int, length: int, shared: int, device: torch.device) -> Tensor:
+        """bool [B, S, L + S]: the whole mask of one suffix."""
+        own = torch.ones(batch, length, length, dtype=torch.bool, device=device)
+        if self.visible_SS is not None:
+            own = own & self.visible_SS
+        if self.valid_BS is not None:
+            own = own & self.valid_BS[:, None]
+        if not shared:
+            return own
+        common = torch.ones(batch, 1, shared, dtype=torch.bool, device=device)
+        if self.shared_valid_BL is not None:
+            common = common & self.shared_valid_BL[:, None]
+        return torch.cat([common.expand(-1, length, -1), own], dim=-1)
+
+
+def full_mask(backend: str, length: int) -> Mask:
+    """Everything sees everything. Such attention needs no BlockMask: flex leaves it to SDPA."""
+    backend = "sdpa" if backend == "flex" else backend
+    return Mask(backend=backend, rectangles=(square(length),))
+
+
+def make_mask(
+    backend: str,
+    rectangles: tuple[Rectangle, ...],
+    visible_SS: Tensor,
+    *,
+    valid_BS: Tensor | None = None,
+    shared_valid_BL: Tensor | None = None,
+    suffixes: int = 1,
+) -> Mask:
+    """The mask of one forward. The flex back end's BlockMask is built here, once for all layers."""
+    blocks = None
+    if backend == "flex":
+        blocks = _block_mask(visible_SS, valid_BS, shared_valid_BL, suffixes)
+    return Mask(
+        backend=backend,
+        rectangles=rectangles,
+        visible_SS=visible_SS,
+        valid_BS=valid_BS,
+        shared_valid_BL=shared_valid_BL,
+        blocks=blocks,
     )
-    weights = scores.softmax(-1).to(own_v.dtype)
-    over_prefix, over_own = weights.split([L, S], dim=-1)
-    out = (over_prefix.reshape(B, G, N * R * S, L) @ prefix_v).view(B, G, N, R, S, C)
-    out = out + (over_own.reshape(B, G, N, R * S, S) @ own_v).view(B, G, N, R, S, C)
+
+
+def choose_backend(name: str, device: torch.device) -> str:
+    """The back end of a name; `auto` depends on the device."""
+    if name == "auto":
+        return "flex" if device.type == "cuda" else "explicit"
+    if name not in BACKENDS:
+        raise unknown_name("attention back end", name, ("auto", *BACKENDS))
+    return name
+
+
+def attention(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None = None) -> Tensor:
+    """Attention of N suffixes over shared keys and their own. Returns [B, N, S, H * C]."""
+    return BACKENDS[mask.backend](q_BNSHC, k_BNSGC, v_BNSGC, mask, shared)
+
+
+def _explicit(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
+    B, N, S, H, C = q_BNSHC.shape
+    G = k_BNSGC.shape[3]
+    q = (q_BNSHC * C**-0.5).view(B, N, S, G, H // G, C).permute(0, 3, 1, 4, 2, 5)  # B G N R S C
+    k, v = k_BNSGC.permute(0, 3, 1, 4, 2), v_BNSGC.permute(0, 3, 1, 2, 4)  # B G N C S, B G N S C
+    parts = [_rectangle(q[..., r.rows, :], k, v, r, mask, shared) for r in mask.rectangles]
+    out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-2)
     return out.permute(0, 2, 4, 1, 3, 5).reshape(B, N, S, H * C)
 
 
-def full_attention(q_BHLC: Tensor, k_BHLC: Tensor, v_BHLC: Tensor) -> Tensor:
-    """Unmasked attention of the vision tower and the depth head: [..., H, L, C] in and out."""
-    scores = (q_BHLC @ k_BHLC.transpose(-1, -2)).float() * q_BHLC.shape[-1] ** -0.5
-    return scores.softmax(-1).to(v_BHLC.dtype) @ v_BHLC
+def _rectangle(q: Tensor, k: Tensor, v: Tensor, rectangle: Rectangle, mask: Mask, shared: Shared | None) -> Tensor:
+    """Rows q [B, G, N, R, r, C] of one rectangle; k [B, G, N, C, S], v [B, G, N, S, C]."""
+    B, G, N, R, r, C = q.shape
+    columns = rectangle.columns
+    own_k = _take([k[..., c] for c in columns], -1)
+    own_v = _take([v[..., c, :] for c in columns], -2)
+    own = (q.reshape(B, G, N, R * r, C) @ own_k).view(B, G, N, R, r, -1).float()
+    if not rectangle.whole:
+        assert mask.visible_SS is not None
+        own = own.masked_fill(~_take([mask.visible_SS[rectangle.rows, c] for c in columns], -1), MASKED)
+    if mask.valid_BS is not None:
+        valid = _take([mask.valid_BS[:, c] for c in columns], -1)
+        own = own.masked_fill(~valid[:, None, None, None, None], MASKED)
+    if shared is None:
+        weights = own.softmax(-1).to(v.dtype)
+        return (weights.view(B, G, N, R * r, -1) @ own_v).view(B, G, N, R, r, C)
+    shared_k, shared_v = shared[0].permute(0, 2, 3, 1), shared[1].transpose(1, 2)  # B G C L, B G L C
+    common = (q.reshape(B, G, N * R * r, C) @ shared_k).view(B, G, N, R, r, -1).float()
+    if mask.shared_valid_BL is not None:
+        common = common.masked_fill(~mask.shared_valid_BL[:, None, None, None, None], MASKED)
+    weights = torch.cat([common, own], dim=-1).softmax(-1).to(v.dtype)
+    over_common, over_own = weights.split([common.shape[-1], own.shape[-1]], dim=-1)
+    out = (over_common.reshape(B, G, N * R * r, -1) @ shared_v).view(B, G, N, R, r, C)
+    return out + (over_own.reshape(B, G, N, R * r, -1) @ own_v).view(B, G, N, R, r, C)
+
+
+def _take(parts: list[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
+
+
+def _sdpa(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
+    """PyTorch's fused attention. Masked scores stay finite: a row that sees nothing must not become NaN."""
+    B, N, S, H, _ = q_BNSHC.shape
+    q, (k, v) = q_BNSHC, _joint_keys(k_BNSGC, v_BNSGC, shared)
+    bias = None
+    if mask.visible_SS is not None or mask.valid_BS is not None or mask.shared_valid_BL is not None:
+        visible = mask.dense(B, S, k.shape[2] - S, q.device)
+        bias = torch.zeros(visible.shape, dtype=q.dtype, device=q.device).masked_fill(~visible, MASKED)
+        bias = bias[:, None, None].expand(-1, N, -1, -1, -1).flatten(0, 1)
+    q, k, v = (t.flatten(0, 1).transpose(1, 2) for t in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, enable_gqa=q.shape[1] != k.shape[1])
+    return out.transpose(1, 2).reshape(B, N, S, -1)
+
+
+def _dense(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
+    """The slow twin: repeated key heads, one whole mask, softmax in fp32."""
+    B, N, S, H, C = q_BNSHC.shape
+    k, v = _joint_keys(k_BNSGC, v_BNSGC, shared)
+    repeats = H // k.shape[3]
+    k, v = k.repeat_interleave(repeats, dim=3), v.repeat_interleave(repeats, dim=3)
+    scores = torch.einsum("bnshc,bnkhc->bnhsk", q_BNSHC.float(), k.float()) * C**-0.5
+    visible = mask.dense(B, S, k.shape[2] - S, scores.device)
+    weights = scores.masked_fill(~visible[:, None, None], MASKED).softmax(-1)
+    return torch.einsum("bnhsk,bnkhc->bnshc", weights, v.float()).to(v.dtype).flatten(3)
+
+
+def _flex(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
+    """FlexAttention over the shared keys once and all suffixes' own keys in a row; the BlockMask keeps them apart."""
+    B, N, S, H, _ = q_BNSHC.shape
+    q, k, v = (t.flatten(1, 2) for t in (q_BNSHC, k_BNSGC, v_BNSGC))
+    if shared is not None:
+        k, v = torch.cat([shared[0], k], dim=1), torch.cat([shared[1], v], dim=1)
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))
+    out = flex_attention(q, k, v, block_mask=mask.blocks, enable_gqa=q.shape[1] != k.shape[1])
+    assert isinstance(out, Tensor)
+    return out.transpose(1, 2).reshape(B, N, S, -1)
+
+
+def _joint_keys(k_BNSGC: Tensor, v_BNSGC: Tensor, shared: Shared | None) -> tuple[Tensor, Tensor]:
+    """Keys and values [B, N, L + S, G, C] with the shared ones repeated for each suffix."""
+    if shared is None:
+        return k_BNSGC, v_BNSGC
+    N = k_BNSGC.shape[1]
+    k, v = (t.unsqueeze(1).expand(-1, N, -1, -1, -1) for t in shared)
+    return torch.cat([k, k_BNSGC], dim=2), torch.cat([v, v_BNSGC], dim=2)
+
+
+def _block_mask(
+    visible_SS: Tensor, valid_BS: Tensor | None, shared_valid_BL: Tensor | None, suffixes: int
+) -> BlockMask:
+    device, S = visible_SS.device, visible_SS.shape[0]
+    valid = valid_BS if valid_BS is not None else shared_valid_BL
+    assert valid is not None
+    B, L = valid.shape[0], 0 if shared_valid_BL is None else shared_valid_BL.shape[1]
+    own_valid = valid_BS if valid_BS is not None else torch.ones(B, S, dtype=torch.bool, device=device)
+    common_valid = shared_valid_BL if shared_valid_BL is not None else own_valid
+
+    def visible(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        own = (key - L).clamp_min(0)
+        common = common_valid[b, key.clamp_max(common_valid.shape[1] - 1)]
+        mine = (query // S == own // S) & visible_SS[query % S, own % S] & own_valid[b, own % S]
+        return torch.where(key < L, common, mine)
+
+    return create_block_mask(visible, B, None, suffixes * S, L + suffixes * S, device=device)
+
+
+Backend = Callable[[Tensor, Tensor, Tensor, Mask, Shared | None], Tensor]
+BACKENDS: dict[str, Backend] = {"explicit": _explicit, "sdpa": _sdpa, "flex": _flex, "dense": _dense}

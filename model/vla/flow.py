@@ -66,5 +66,5 @@ def time_embedding(t: Tensor, size: int) -> Tensor:
     half = size // 2
     exponent = torch.linspace(0, 1, half, device=t.device, dtype=torch.float32)
     period = 4e-3 * (4.0 / 4e-3) ** exponent
-    angle = 2 * math.pi * t.float().unsqueeze(-1) / period
+    angle = t.float().unsqueeze(-1) * (2 * math.pi / period)  # in the released order: bit-equal
     return torch.cat([angle.sin(), angle.cos()], dim=-1)

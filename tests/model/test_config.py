@@ -9,7 +9,7 @@ import torch
 from model.config import PRESETS, PolicyConfig, VisionConfig, preset
 from model.errors import UserError
 from model.vla.policy import Policy, parameter_count
-from model.vla.vision import VisionTower
+from model.vla.towers import build_tower
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -49,7 +49,7 @@ def test_window_attention_keeps_to_its_windows(image_size: int) -> None:
     changed[0, 0] += 1  # the top left patch
     side = min(4, config.grid // 2)  # merged tokens along a window
     for full in (False, True):
-        tower = VisionTower(replace(config, full_attention_layers=(0,) if full else ()), 8)
+        tower = build_tower(replace(config, full_attention_layers=(0,) if full else ()), 8, "explicit")
         moved = (tower(changed) - tower(patches)).abs().amax(-1)[0] > 0
         moved = moved.view(config.grid // 2, config.grid // 2)
         inside = torch.zeros_like(moved)

@@ -65,7 +65,7 @@ def test_no_action_reaches_the_prefix_or_the_state_token(policy: Policy) -> None
     noise.requires_grad_(True)
     hidden, cache = policy.encode(inputs)
     captured: list[torch.Tensor] = []
-    handle = policy.transformer.suffix_norm.register_forward_hook(lambda *a: captured.append(a[2]))
+    handle = policy.expert.norm.register_forward_hook(lambda *a: captured.append(a[2]))
     policy.denoise(inputs.state, noise, s, cache)
     handle.remove()
     for unreachable in (hidden, captured[0][:, :, 0]):
@@ -128,7 +128,8 @@ def test_a_batch_of_one_equals_a_batch_of_many(policy: Policy) -> None:
     noise = make_draws(CONFIG, 3, 1)[0][:, 0]
     together = policy.sample(inputs, noise)
     for i in range(3):
-        one = Inputs(**{name: value[i : i + 1] for name, value in vars(inputs).items()})
+        fields = {name: value[i : i + 1] for name, value in vars(inputs).items() if name != "sensors"}
+        one = Inputs(**fields)
         torch.testing.assert_close(policy.sample(one, noise[i : i + 1])[0], together[i], atol=1e-5, rtol=1e-5)
 
 

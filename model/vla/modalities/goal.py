@@ -9,20 +9,32 @@ attention alone has not left the plateau after 400 steps of the demo (4.5 cm err
 readout is at 2 cm after 100 steps and at 0.9 cm after 400.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import GoalConfig
+from model.vla.inputs import Inputs, Targets
+from model.vla.layout import Span
+from model.vla.modalities.base import Loss, Modality
+from model.vla.modalities.views import view_name
+
+QUERIES = "goal queries"
 
 
-class GoalHead(nn.Module):
+class GoalHead(Modality):
     """Queries [B, G, D] from the image tokens of all views, and the goal from their final hidden states."""
 
-    def __init__(self, config: GoalConfig, image_tokens: int, size: int):
+    reads_hidden = True
+
+    def __init__(self, config: GoalConfig, views: int, tokens_per_view: int, size: int):
         super().__init__()
-        self.num_queries = config.num_queries
+        self.config = config
+        self.views = views
         self.readout = nn.Sequential(
-            nn.Linear(image_tokens * size, config.readout_size),
+            nn.Linear(views * tokens_per_view * size, config.readout_size),
             nn.GELU(),
             nn.Linear(config.readout_size, config.num_queries * size),
         )
@@ -30,15 +42,26 @@ class GoalHead(nn.Module):
             nn.Linear(config.num_queries * size, size), nn.GELU(), nn.Linear(size, config.dimensions)
         )
 
-    def queries(self, image_tokens: Tensor) -> Tensor:
+    def spans(self) -> tuple[Span, ...]:
+        sees = (*(view_name(i) for i in range(self.views)), QUERIES)
+        return (Span(name=QUERIES, length=self.config.num_queries, sees=sees, context=False),)
+
+    def embed(self, inputs: Inputs, earlier: Mapping[str, Tensor]) -> Tensor:
         """[B, G, D] from the vision tower's tokens [B, V * M, D]; absent views are zero."""
-        return self.readout(image_tokens.flatten(1)).unflatten(-1, (self.num_queries, -1))
+        return self.readout(earlier["views"].flatten(1)).unflatten(-1, (self.config.num_queries, -1))
+
+    def valid(self, inputs: Inputs) -> Tensor:
+        return torch.ones_like(inputs.image_mask[:, :1]).expand(-1, self.config.num_queries)
 
     def predict(self, hidden: Tensor) -> Tensor:
         """Goal [B, dimensions], normalised, from the queries' hidden states [B, G, D]."""
         return self.predictor(hidden.flatten(1))
 
-    def loss(self, predicted: Tensor, goal: Tensor, mask: Tensor) -> Tensor:
+    def loss(self, hidden: Mapping[str, Tensor], inputs: Inputs, targets: Targets) -> Loss | None:
         """Smooth L1 over the samples that have a goal; zero where none has."""
-        error = F.smooth_l1_loss(predicted, goal, reduction="none").mean(-1)
-        return (error * mask).sum() / mask.sum().clamp_min(1)
+        if targets.goal is None or targets.goal_mask is None:
+            return None
+        predicted = self.predict(hidden["goal"]).float()
+        error = F.smooth_l1_loss(predicted, targets.goal, reduction="none").mean(-1)
+        mask = targets.goal_mask
+        return Loss((error * mask).sum() / mask.sum().clamp_min(1), self.config.weight)

@@ -3,17 +3,20 @@
 At one image size the grid, the windows and the rotary table are constants, so nothing is recomputed per image.
 Absent views are left out of the batch by the policy; the tower only ever sees views that are there.
 
-Shapes: X present views, P patches a view, M merged tokens a view, D hidden size, H heads, C head size, O output size.
+Shapes: X present views, S image side, P patches a view, M merged tokens a view, D hidden size, W windows.
 """
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import VisionConfig
-from model.vla.attention import full_attention
+from model.vla.attention import attention, choose_backend, full_mask
 from model.vla.norms import RMSNorm
 from model.vla.rope import apply_rotary, vision_table
+from model.vla.towers.base import Tower
 
 # CLIP's statistics, which Qwen2.5-VL's image processor uses (SPEC_VLA section 1.11)
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -41,25 +44,36 @@ def patchify(images: Tensor, config: VisionConfig) -> Tensor:
     return x.reshape(X, cells * cells * m * m, -1)
 
 
+@dataclass(frozen=True)
+class WindowGroup:
+    """Neighbouring tokens in window order that fall into `windows` windows of `size` patches each."""
+
+    windows: int
+    size: int
+
+
 class VisionAttention(nn.Module):
-    def __init__(self, config: VisionConfig):
+    def __init__(self, config: VisionConfig, attention: str):
         super().__init__()
         self.num_heads = config.num_heads
+        self.backend = attention
         self.qkv = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.proj = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_XPD: Tensor, table: tuple[Tensor, Tensor], windows: list[Tensor] | None) -> Tensor:
+    def forward(self, x_XPD: Tensor, table: tuple[Tensor, Tensor], groups: tuple[WindowGroup, ...]) -> Tensor:
+        """Attention within each window; x is in window order, so a window is a view of it, not a copy."""
         X, P, D = x_XPD.shape
+        backend = choose_backend(self.backend, x_XPD.device)
         q, k, v = self.qkv(x_XPD).view(X, P, 3, self.num_heads, D // self.num_heads).unbind(2)
         q, k = apply_rotary(q, table), apply_rotary(k, table)
-        if windows is None:
-            out = full_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)).transpose(1, 2)
-            return self.proj(out.reshape(X, P, D))
-        out = torch.empty_like(q)
-        for index_WN in windows:  # one entry for each window shape; at most four on a square grid
-            q_w, k_w, v_w = (t[:, index_WN].transpose(2, 3) for t in (q, k, v))
-            out[:, index_WN] = full_attention(q_w, k_w, v_w).transpose(2, 3)
-        return self.proj(out.reshape(X, P, D))
+        parts, start = [], 0
+        for group in groups:
+            stop = start + group.windows * group.size
+            shape = (group.windows, group.size)
+            q_w, k_w, v_w = (t[:, start:stop].unflatten(1, shape) for t in (q, k, v))
+            parts.append(attention(q_w, k_w, v_w, full_mask(backend, group.size)).flatten(1, 2))
+            start = stop
+        return self.proj(parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))
 
 
 class VisionMLP(nn.Module):
@@ -74,15 +88,15 @@ class VisionMLP(nn.Module):
 
 
 class VisionBlock(nn.Module):
-    def __init__(self, config: VisionConfig):
+    def __init__(self, config: VisionConfig, attention: str):
         super().__init__()
         self.norm1 = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.norm2 = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.attn = VisionAttention(config)
+        self.attn = VisionAttention(config, attention)
         self.mlp = VisionMLP(config)
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], windows: list[Tensor] | None) -> Tensor:
-        x = x + self.attn(self.norm1(x), table, windows)
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], groups: tuple[WindowGroup, ...]) -> Tensor:
+        x = x + self.attn(self.norm1(x), table, groups)
         return x + self.mlp(self.norm2(x))
 
 
@@ -99,35 +113,39 @@ class PatchMerger(nn.Module):
         return self.mlp(self.ln_q(x_XPD).view(x_XPD.shape[0], -1, self.merged))
 
 
-class VisionTower(nn.Module):
-    """Patch vectors [X, P, 3 * Tt * p * p] of present views to merged tokens [X, M, out_size]."""
+class QwenTower(Tower):
+    """Images uint8 [X, S, S, 3] or patch vectors [X, P, 3 * Tt * p * p] of present views to tokens [X, M, out_size]."""
 
-    def __init__(self, config: VisionConfig, out_size: int):
+    def __init__(self, config: VisionConfig, out_size: int, attention: str):
         super().__init__()
         self.config = config
+        self.tokens_per_view = config.tokens_per_view
         patch_values = 3 * config.temporal_patch_size * config.patch_size**2
         self.patch_embed = nn.Linear(patch_values, config.hidden_size, bias=False)
         self.positions = nn.Parameter(initial_positions(config)) if config.learned_positions else None
-        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
+        self.blocks = nn.ModuleList(VisionBlock(config, attention) for _ in range(config.num_layers))
         self.merger = PatchMerger(config, out_size)
-        rows, columns = patch_coordinates(config)
+        order, self.window_groups = window_plan(config)
+        rows, columns = (c[order] for c in patch_coordinates(config))
         cos, sin = vision_table(rows, columns, config.hidden_size // config.num_heads)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.window_names: list[str] = []
-        for i, index in enumerate(window_plan(config)):
-            self.window_names.append(f"window{i}")
-            self.register_buffer(f"window{i}", index, persistent=False)
+        self.cos: Tensor
+        self.sin: Tensor
+        self.order: Tensor  # [P] patch numbers in window order
+        self.restore: Tensor  # [M] where each merged token lies in window order
+        cells = order[:: config.spatial_merge_size**2] // config.spatial_merge_size**2
+        for name, value in (("cos", cos), ("sin", sin), ("order", order), ("restore", cells.argsort())):
+            self.register_buffer(name, value, persistent=False)
 
-    def forward(self, patches: Tensor) -> Tensor:
-        x = self.patch_embed(patches)
+    def forward(self, images: Tensor) -> Tensor:
+        patches = images if images.ndim == 3 else patchify(normalize_images(images), self.config)
+        x = self.patch_embed(patches.to(self.patch_embed.weight.dtype))
         if self.positions is not None:
             x = x + self.positions
-        table = (self.cos, self.sin)
-        windows = [self.get_buffer(name) for name in self.window_names]
+        x = x[:, self.order]
+        whole = (WindowGroup(1, x.shape[1]),)
         for i, block in enumerate(self.blocks):
-            x = block(x, table, None if i in self.config.full_attention_layers else windows)
-        return self.merger(x)
+            x = block(x, (self.cos, self.sin), whole if i in self.config.full_attention_layers else self.window_groups)
+        return self.merger(x)[:, self.restore]
 
 
 def patch_coordinates(config: VisionConfig) -> tuple[Tensor, Tensor]:
@@ -147,16 +165,17 @@ def initial_positions(config: VisionConfig) -> Tensor:
     return 0.5 * torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def window_plan(config: VisionConfig) -> list[Tensor]:
-    """Patch indices of the attention windows, grouped by window size: tensors [windows, patches in a window].
+def window_plan(config: VisionConfig) -> tuple[Tensor, tuple[WindowGroup, ...]]:
+    """Patch numbers [P] in window order, and the windows in groups of equal size.
 
-    A window is `window_size` pixels wide; at the right and lower border windows may be smaller.
+    A window is `window_size` pixels wide; at the right and lower border windows may be smaller. Merge cells stay whole.
     """
     rows, columns = patch_coordinates(config)
     side = config.window_size // config.patch_size
     window = (rows // side) * (config.grid // side + 1) + columns // side
-    groups: dict[int, list[Tensor]] = {}
-    for name in window.unique().tolist():
-        members = (window == name).nonzero().squeeze(1)
-        groups.setdefault(len(members), []).append(members)
-    return [torch.stack(members) for _, members in sorted(groups.items())]
+    by_size: dict[int, list[Tensor]] = {}
+    for number in window.unique().tolist():
+        members = (window == number).nonzero().squeeze(1)
+        by_size.setdefault(len(members), []).append(members)
+    groups = tuple(WindowGroup(len(windows), size) for size, windows in by_size.items())
+    return torch.cat([members for windows in by_size.values() for members in windows]), groups
