@@ -163,6 +163,9 @@ def _dense(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared
     return torch.einsum("bnhsk,bnkhc->bnshc", weights, v.float()).to(v.dtype).flatten(3)
 
 
+_fused_flex = torch.compile(flex_attention)  # compiled at its first call; uncompiled it materialises all scores
+
+
 def _flex(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
     """FlexAttention over the shared keys once and all suffixes' own keys in a row; the BlockMask keeps them apart."""
     B, N, S, H, _ = q_BNSHC.shape
@@ -170,7 +173,8 @@ def _flex(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared:
     if shared is not None:
         k, v = torch.cat([shared[0], k], dim=1), torch.cat([shared[1], v], dim=1)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    out = flex_attention(q, k, v, block_mask=mask.blocks, enable_gqa=q.shape[1] != k.shape[1])
+    kernel = _fused_flex if q.is_cuda else flex_attention
+    out = kernel(q, k, v, block_mask=mask.blocks, enable_gqa=q.shape[1] != k.shape[1])
     assert isinstance(out, Tensor)
     return out.transpose(1, 2).reshape(B, N, S, -1)
 
