@@ -1,7 +1,8 @@
 """Instructions to token ids. The demo's tokenizer is trained on the dataset's own sentences and lies in the bundle.
 
-Large presets bring Qwen's tokenizer in the same `tokenizer.json` format. Prompts end with a line feed and are padded
-on the right, as in SPEC_VLA section 1.10.
+Large presets bring Qwen's tokenizer in the same `tokenizer.json` format. A prompt is "<bos>", the task and a line feed,
+padded on the right (SPEC_VLA section 1.10). Qwen has no such token, so there "<bos>" is ordinary text, as the released
+policy has seen it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from model.errors import UserError
 
 PAD, UNKNOWN, BEGIN = "<pad>", "<unk>", "<bos>"
+QWEN_PAD = "<|endoftext|>"
 
 
 class InstructionTokenizer:
@@ -20,6 +22,13 @@ class InstructionTokenizer:
 
     def __init__(self, tokenizer: Any):
         self._tokenizer = tokenizer
+        self._begin = tokenizer.token_to_id(BEGIN)
+        pads = [tokenizer.token_to_id(name) for name in (PAD, QWEN_PAD)]
+        if pads == [None, None]:
+            raise UserError(
+                f"the tokenizer has neither the token {PAD} nor {QWEN_PAD} to pad with: give a Qwen tokenizer.json."
+            )
+        self._pad = next(pad for pad in pads if pad is not None)
 
     @classmethod
     def train(cls, sentences: Iterable[str], vocab_size: int) -> "InstructionTokenizer":
@@ -53,7 +62,7 @@ class InstructionTokenizer:
 
     def encode(self, sentences: Sequence[str], max_length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids int64 [B, max_length] and mask bool [B, max_length]; longer prompts are cut, as in the released code."""
-        ids = np.full((len(sentences), max_length), self._tokenizer.token_to_id(PAD), dtype=np.int64)
+        ids = np.full((len(sentences), max_length), self._pad, dtype=np.int64)
         mask = np.zeros((len(sentences), max_length), dtype=bool)
         for row, sentence in enumerate(sentences):
             if not sentence.strip():
@@ -64,4 +73,7 @@ class InstructionTokenizer:
         return ids, mask
 
     def _ids(self, sentence: str) -> list[int]:
-        return [self._tokenizer.token_to_id(BEGIN), *self._tokenizer.encode(sentence.strip() + "\n").ids]
+        prompt = sentence.strip() + "\n"
+        if self._begin is None:
+            return self._tokenizer.encode(BEGIN + prompt).ids
+        return [self._begin, *self._tokenizer.encode(prompt).ids]
