@@ -34,6 +34,8 @@ EXPECTED = {
     "evaluate open": {"bundle", "--packed", "--looks"},
     "evaluate score": {"trials"},
     "evaluate gate": {"evaluation", "--champion", "--min-trials", "--min-success-rate"},
+    "checkpoint import": {"source", "target", "--from", "--preset", "--seed"},
+    "checkpoint export": {"source", "target", "--shard-size", "--dtype"},
     "bundle create": {"path", "--preset", "--robot", "--seed"},
     "bundle verify": {"path"},
     "models list": {"--model", "--json"},
