@@ -21,12 +21,14 @@ from components.execution import ERROR_MARK, is_full_disk
 from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
 from model.hardware import idle_cores
+from pipelines.history import read_runs
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
 from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
 from pipelines.shape import dag_steps, source_of
 from pipelines.summary import summary_lines
+from pipelines.twin import find_twin
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0
@@ -79,6 +81,7 @@ class LocalRun:
             ],
             "error": None,
             "served": None,
+            "twin": None,
             "report": None,
         }
 
@@ -219,6 +222,7 @@ class LocalRun:
             what = "the bundle of this run (not promoted)"
             answers = check_served(bundle=Path(by_name["finetune"]["folder"]) / "bundle")
         self.record["served"] = {"what": what, **answers}
+        self.record["twin"] = find_twin(self.record, read_runs())
         self.record["report"] = str(write_report(self._for_report(), self.folder / "report.html"))
 
     def _for_report(self) -> dict[str, Any]:

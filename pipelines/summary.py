@@ -23,8 +23,7 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
     A step that has not finished is left out.
     """
     made = {entry["name"]: entry["summary"] for entry in run["steps"] if "summary" in entry}
-    parts = (_data, _training, _evidence, _version)
-    lines = [line for part in parts for line in part(made)]
+    lines = [*_data(made), *_training(made), *_evidence(made), *_twin(run.get("twin")), *_version(made)]
     if run["served"]:
         lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
     lines += _times(run)
@@ -81,6 +80,17 @@ def _evidence(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         by_horizon = sorted(evaluation["open_loop_error"].items(), key=lambda item: int(item[0]))
         errors = ", ".join(f"{error:.3g} after {steps}" for steps, error in by_horizon)
         yield _line("open loop", f"mean error {errors} steps")
+
+
+def _twin(twin: Mapping[str, Any] | None) -> Iterator[str]:
+    """The same run with depth alignment switched over, where this machine has one; older records know of none."""
+    if twin:
+        which, paired = ("with" if twin["aligned"] else "without"), twin["paired"]
+        points = f"{100 * paired['difference']:+.0f} points [{100 * paired['low']:+.0f}, {100 * paired['high']:+.0f}]"
+        yield _line("", f"SR {_share(twin['policy'], 'sr')}: the same run {which} depth alignment ({twin['run']})")
+        yield _line(
+            "", f"{100 * paired['difference']:+.0f} points [{low:+.0f}, {high:+.0f}] over it, on the same seeds"
+        )
 
 
 def _share(scores: Mapping[str, Any], name: str) -> str:

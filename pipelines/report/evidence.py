@@ -12,6 +12,7 @@ from pipelines.report.text import inline_file, percent, plain, points
 
 NAMES = {
     "policy": "policy",
+    "twin": "alignment switched",
     "mean_replay": "mean replay",
     "untrained": "untrained",
     "blank_images": "blank images",
@@ -21,6 +22,7 @@ NAMES = {
 }
 MEANING = {
     "policy": "the trained policy",
+    "twin": "the same run with depth alignment switched over: without it if this one has it",
     "mean_replay": "the mean expert trajectory, replayed without looking",
     "untrained": "the same architecture with seeded weights",
     "blank_images": "the trained policy, every camera black",
@@ -29,6 +31,7 @@ MEANING = {
     "swapped_other": "the trained policy on the other task, given its own task's instruction",
 }
 AGAINST = {
+    "twin": "policy − alignment switched",
     "vs_mean_replay": "policy − mean replay",
     "vs_untrained": "policy − untrained",
     "vs_blank_images": "policy − blank images",
@@ -65,19 +68,21 @@ class Evaluation:
     open_picture: str | None
 
 
-def evaluation(steps: Steps) -> Evaluation | None:
-    """None when the run did not reach evaluation."""
+def evaluation(steps: Steps, twin: Mapping[str, Any] | None) -> Evaluation | None:
+    """None when the run did not reach evaluation. `twin`: the same run with depth alignment switched over."""
     found = steps.json("evaluate", "evaluation.json")
     if found is None:
         return None
-    closed = found["closed_loop"] or {}
+    closed, paired = dict(found["closed_loop"] or {}), dict(found["paired"])
+    if closed and twin:
+        closed["twin"], paired["twin"] = twin["policy"], twin["paired"]
     header, rows = _open_loop(found["open_loop"]) if found["open_loop"] else ((), ())
     return Evaluation(
         task=plain(found["task"]),
         reason=found["closed_loop_reason"],
         charts=_charts(closed) if closed else (),
         meanings=tuple((NAMES.get(name, plain(name)), MEANING.get(name, "")) for name in ordered(closed)),
-        paired=tuple(_paired(name, found["paired"][name]) for name in AGAINST if name in found["paired"]),
+        paired=tuple(_paired(name, paired[name]) for name in AGAINST if name in paired),
         language=tuple(_language(name, counted, found) for name, counted in found["language"].items()),
         notes=tuple(found["notes"]),
         films=tuple(_film(steps, name, film) for name, film in sorted(found["films"].items(), reverse=True)),

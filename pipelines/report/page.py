@@ -39,7 +39,7 @@ def write_report(run: Mapping[str, Any], output: Path) -> Path:
         stages=overview.stages(run["steps"]),
         lineage=overview.lineage(run),
         parameters=overview.parameters(run["steps"]),
-        evaluation=evidence.evaluation(steps),
+        evaluation=evidence.evaluation(steps, run.get("twin")),
         training=stories.training(steps),
         data=stories.data(steps),
         example=stories.example_episode(steps),
