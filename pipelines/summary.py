@@ -88,9 +88,7 @@ def _twin(twin: Mapping[str, Any] | None) -> Iterator[str]:
         which, paired = ("with" if twin["aligned"] else "without"), twin["paired"]
         points = f"{100 * paired['difference']:+.0f} points [{100 * paired['low']:+.0f}, {100 * paired['high']:+.0f}]"
         yield _line("", f"SR {_share(twin['policy'], 'sr')}: the same run {which} depth alignment ({twin['run']})")
-        yield _line(
-            "", f"{100 * paired['difference']:+.0f} points [{low:+.0f}, {high:+.0f}] over it, on the same seeds"
-        )
+        yield _line("", f"{points} over it, on the same seeds")
 
 
 def _share(scores: Mapping[str, Any], name: str) -> str:
