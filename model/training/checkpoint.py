@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from model.errors import UserError
 from model.training.optimizer import MovingAverage
+from model.training.precision import Updates
 
 MARKER = ".complete"
 
@@ -21,14 +21,7 @@ class Checkpoints:
     folder: Path
     keep: int = 2
 
-    def save(
-        self,
-        step: int,
-        policy: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: MovingAverage,
-        facts: dict[str, Any],
-    ) -> Path:
+    def save(self, step: int, updates: Updates, average: MovingAverage, facts: dict[str, Any]) -> Path:
         """Writes the state after `step` finished steps. A kill at any moment leaves the older ones whole."""
         from safetensors.torch import save_file
 
@@ -36,9 +29,10 @@ class Checkpoints:
         if target.exists():
             shutil.rmtree(target)
         target.mkdir(parents=True)
-        save_file(policy.state_dict(), target / "model.safetensors")
+        save_file({name: weight.detach() for name, weight in updates.weights.items()}, target / "model.safetensors")
         save_file(average.weights, target / "average.safetensors")
-        torch.save({"optimizer": optimizer.state_dict(), "step": step, "facts": facts}, target / "optimizer.pt")
+        state = {"optimizer": updates.optimizer.state_dict(), "step": step, "facts": facts}
+        torch.save(state, target / "optimizer.pt")
         (target / MARKER).touch()
         for old in self._complete()[: -self.keep]:
             shutil.rmtree(old)
@@ -49,14 +43,7 @@ class Checkpoints:
         complete = self._complete()
         return complete[-1] if complete else None
 
-    def load(
-        self,
-        path: Path,
-        policy: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: MovingAverage,
-        facts: dict[str, Any],
-    ) -> int:
+    def load(self, path: Path, updates: Updates, average: MovingAverage, facts: dict[str, Any]) -> int:
         """Restores everything and returns the number of finished steps.
 
         Raises:
@@ -71,10 +58,9 @@ class Checkpoints:
                 f"checkpoint {path} was made with other {', '.join(different)}: "
                 f"delete it to start again, or restore those settings."
             )
-        policy.load_state_dict(load_file(path / "model.safetensors"))
+        updates.load(load_file(path / "model.safetensors"), state["optimizer"])
         for name, weights in load_file(path / "average.safetensors").items():
             average.weights[name].copy_(weights)
-        optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
 
     def _complete(self) -> list[Path]:

@@ -5,7 +5,6 @@ Everything random is a function of (seed, step): a resumed training continues as
 
 import json
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from model.hardware import resolve_precision
 from model.progress import Progress
 from model.training.batches import Batches
 from model.training.checkpoint import Checkpoints
-from model.training.optimizer import MovingAverage, build_optimizer, learning_rate_at
+from model.training.optimizer import MovingAverage, learning_rate_at
+from model.training.precision import prepare_updates
 from model.vla.flow import sample_time
 from model.vla.policy import Inputs, Policy, Targets
 
@@ -75,17 +75,20 @@ def train(
 ) -> tuple[MovingAverage, TrainingResult]:
     """Trains to `config.steps`, resuming from the newest complete checkpoint. `facts` must match a resumed one's.
 
+    The policy is fp32 before and after, whatever precision it is trained in; a resumed training keeps its precision.
+
     `metrics` is a JSON-lines file; lines past the resumed step are cut, so a resumed run's file reads like one run's.
     """
-    optimizer = build_optimizer(policy, config.learning_rate, config.weight_decay)
-    average = MovingAverage(policy, config.average_decay)
+    precision = resolve_precision(config.precision)
+    facts = {**facts, "precision": precision}
+    updates = prepare_updates(policy, precision, config.learning_rate, config.weight_decay)
+    average = MovingAverage(updates.weights, config.average_decay)
     newest = checkpoints.newest()
-    first = checkpoints.load(newest, policy, optimizer, average, facts) if newest else 0
+    first = checkpoints.load(newest, updates, average, facts) if newest else 0
     if newest:
         progress.message(f"resumed from step {first}")
     logged = [line for line in _lines(metrics) if json.loads(line)["step"] <= first]
     metrics.write_text("".join(logged))
-    bf16 = resolve_precision(config.precision) == "bf16"
     final: dict[str, float] = {}
     steps = range(first, config.steps)
     with Prefetcher(batches, steps) as prefetcher:
@@ -94,18 +97,15 @@ def train(
             rate = learning_rate_at(
                 step, peak=config.learning_rate, warmup_steps=config.warmup_steps, steps=config.steps
             )
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            updates.set_learning_rate(rate)
             noise, s = draw(policy.config, len(inputs.state), config.draws, config.seed, step)
-            with torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext():
-                losses = policy.losses(inputs, targets, noise, s)
+            losses = policy.losses(inputs, targets, noise, s)
             losses["total"].backward()
-            norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
+            norm = updates.clip(config.max_grad_norm)
             if not torch.isfinite(norm):
                 raise FloatingPointError(f"the gradient of step {step} is not finite; losses: {_values(losses)}")
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            average.update(policy, step)
+            updates.step()
+            average.update(updates.weights, step)
             meter.steps += 1
             done = step + 1
             if done % config.log_every == 0 or done == config.steps:
@@ -113,9 +113,10 @@ def train(
                 _append(metrics, {"step": done, **final, "learning_rate": rate, "gradient_norm": norm.item()})
                 progress.update(done, config.steps, loss=final["total"], **meter.figures())
             if done % config.save_every == 0 and done < config.steps:
-                checkpoints.save(done, policy, optimizer, average, facts)
+                checkpoints.save(done, updates, average, facts)
         figures = meter.figures()
         result = TrainingResult(meter.steps, meter.seconds, figures, final)
+    updates.finish()
     return average, result
 
 

@@ -1,15 +1,17 @@
 """AdamW, the learning-rate schedule, and an exponential moving average of the weights."""
 
 import math
+from collections.abc import Iterable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
-def build_optimizer(policy: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+def build_optimizer(weights: Iterable[Tensor], learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Fused AdamW, betas (0.9, 0.95) as in the released training; matrices decay, vectors and norms do not."""
-    matrices = [p for p in policy.parameters() if p.ndim >= 2]
-    vectors = [p for p in policy.parameters() if p.ndim < 2]
+    weights = list(weights)
+    matrices = [w for w in weights if w.ndim >= 2]
+    vectors = [w for w in weights if w.ndim < 2]
     groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
 
@@ -22,14 +24,13 @@ def learning_rate_at(step: int, *, peak: float, warmup_steps: int, steps: int) -
 
 
 class MovingAverage:
-    """EMA of all parameters: what is exported. `decay` is reached gradually, so early steps do not weigh for ever."""
+    """EMA of all fp32 weights: what is exported. `decay` is reached gradually, so early steps do not weigh for ever."""
 
-    def __init__(self, policy: nn.Module, decay: float):
+    def __init__(self, weights: Mapping[str, Tensor], decay: float):
         self.decay = decay
-        self.weights: dict[str, Tensor] = {name: p.detach().clone() for name, p in policy.named_parameters()}
+        self.weights: dict[str, Tensor] = {name: weight.detach().clone() for name, weight in weights.items()}
 
     @torch.no_grad()
-    def update(self, policy: nn.Module, step: int) -> None:
+    def update(self, weights: Mapping[str, Tensor], step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))
-        parameters = dict(policy.named_parameters())
-        torch._foreach_lerp_(list(self.weights.values()), [parameters[n] for n in self.weights], 1 - decay)
+        torch._foreach_lerp_(list(self.weights.values()), [weights[n] for n in self.weights], 1 - decay)
