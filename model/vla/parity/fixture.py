@@ -138,7 +138,12 @@ class Fixture:
             absent = ", ".join(missing) or "images (or images_int8_x<divisor>, one of them)"
             raise UserError(f"{self.folder / name} lacks {absent}: write them again.")
         patches = tensors[scaled[0]] / int(scaled[0].rpartition("x")[2]) if scaled else tensors["images"]
-        depth = tensors.get("depth_targets")
+        depth, slots = tensors.get("depth_targets"), tensors["img_masks"].shape
+        if depth is not None and len(depth) != slots.numel():
+            raise UserError(
+                f"{self.folder / name}: depth_targets has {len(depth)} rows, img_masks {slots.numel()} views: "
+                "there is one row a view, batch * views + view."
+            )
         return Batch(
             patches_BVPX=patches.float(),
             image_mask_BV=tensors["img_masks"].bool(),
@@ -148,6 +153,5 @@ class Fixture:
             actions_BTD=tensors["actions"].float(),
             noise_BTD=tensors["noise"].float(),
             time_B=tensors["time"].float(),
-            # released rows are batch * V + view
-            depth_tokens_BVNC=None if depth is None else depth.float().unflatten(0, tensors["img_masks"].shape),
+            depth_tokens_BVNC=None if depth is None else depth.float().unflatten(0, slots),
         )

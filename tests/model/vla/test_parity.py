@@ -264,6 +264,13 @@ def test_settings_that_this_policy_has_not_fail(
     assert says in error
 
 
+def test_depth_targets_of_other_views_fail(brief: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit(brief, "inputs.safetensors", depth_targets=torch.zeros(5, 12, 6))
+    code, _, error = report(brief, capsys)
+    assert code == 1
+    assert "depth_targets has 5 rows, img_masks 6 views" in error
+
+
 def test_a_difference_of_nan_is_a_miss() -> None:
     line = difference("file", "key", Ours(torch.tensor([float("nan")])), torch.tensor([1.0]), 1e-5)
     assert line.verdict == "MISS"
