@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.depth.config import MIN_DEPTH, PATCH, POSITION_GRID, BackboneConfig, DepthConfig
+from model.depth.config import MIN_DEPTH, PATCH, BackboneConfig, DepthConfig
+from model.depth.matrices import Conv2d
+from model.depth.rgbd import batched, check_metres, check_token_count
 from model.depth.transformer import EPS, Block, PatchEmbed
-from model.errors import UserError
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -43,7 +44,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.size = size
         self.cls_token = nn.Parameter(torch.zeros(1, 1, size.dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + POSITION_GRID**2, size.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + size.grid**2, size.dim))
         self.mask_token = nn.Parameter(torch.zeros(1, size.dim))  # in the checkpoints, unused at inference
         if size.registers:
             self.register_tokens = nn.Parameter(torch.zeros(1, size.registers, size.dim))
@@ -53,15 +54,15 @@ class Backbone(nn.Module):
         self.norm = nn.LayerNorm(size.dim, eps=EPS)
 
     def positions(self, h: int, w: int, dtype: torch.dtype) -> Tensor:
-        """[1, h*w, D] of the 37 x 37 grid, bicubic, cast to `dtype`; at 37 x 37 the raw fp32 parameter."""
-        grid = self.pos_embed[:, 1:]
-        if h == w == POSITION_GRID:
+        """[1, h*w, D] of the table (37 x 37), bicubic, cast to `dtype`; at its own size the raw fp32 parameter."""
+        grid, side = self.pos_embed[:, 1:], self.size.grid
+        if h == w == side:
             return grid
-        grid = grid.float().transpose(1, 2).unflatten(-1, (POSITION_GRID, POSITION_GRID))
+        grid = grid.float().transpose(1, 2).unflatten(-1, (side, side))
         if self.size.antialias:
             grid = F.interpolate(grid, size=(h, w), mode="bicubic", antialias=True)
         else:
-            factors = ((h + POSITION_OFFSET) / POSITION_GRID, (w + POSITION_OFFSET) / POSITION_GRID)
+            factors = ((h + POSITION_OFFSET) / side, (w + POSITION_OFFSET) / side)
             grid = F.interpolate(grid, scale_factor=factors, mode="bicubic")
         assert grid.shape[-2:] == (h, w), (grid.shape, h, w)
         return grid.flatten(2).transpose(1, 2).to(dtype)
@@ -104,7 +105,7 @@ class RGBDEncoder(nn.Module):
         self.config = config
         self.backbone = Backbone(config.size)
         self.output_projections = nn.ModuleList(
-            nn.Conv2d(config.size.dim, config.dim_out, kernel_size=1) for _ in config.layers
+            Conv2d(config.size.dim, config.dim_out, kernel_size=1) for _ in config.layers
         )
         self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1))
         self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1))
@@ -151,14 +152,13 @@ class RGBDEncoder(nn.Module):
         *,
         grid: tuple[int, int],
         enable_depth_mask: bool,
-        precision: str,
         all_tokens: bool,
     ) -> Trace:
         """One forward with its intermediates; `all_tokens` keeps the last layer's depth tokens, which nothing needs."""
-        image, depth = _batched(image, depth)
+        image, depth = batched(image, depth)
         h, w = grid
         image, depth = image.to(self.image_mean), depth.to(self.image_mean)
-        with torch.inference_mode(), torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with torch.inference_mode():
             image, depth = self.prepare(image, depth, h, w)
             kept_BL = self.kept_tokens(depth) if enable_depth_mask else None
             x_BLD = self.backbone.embed(image, depth)
@@ -168,7 +168,7 @@ class RGBDEncoder(nn.Module):
             layers_BLD = self.backbone(x_BLD, self.config.layers, kept_BL=kept_BL, queries=wanted)
             maps = [layer[:, first:end].transpose(1, 2).unflatten(-1, (h, w)) for layer in layers_BLD]
             projected = [projection(map_) for projection, map_ in zip(self.output_projections, maps, strict=True)]
-            features = torch.stack(projected, dim=1).sum(dim=1)
+            features = torch.stack(projected, dim=1).float().sum(dim=1)
         return Trace(
             image=image,
             depth=depth,
@@ -182,25 +182,50 @@ class RGBDEncoder(nn.Module):
     def infer_feat(
         self,
         image: Tensor,
-        depth: Tensor,
+        depth: Tensor | None,
         *,
         num_tokens: int | None = None,
-        enable_depth_mask: bool,
+        enable_depth_mask: bool = True,
         resolution_level: int = 9,
-        precision: str = "fp32",
+        empty_views: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Features [B, dim_out, h, w] and class token [B, D] of RGB-D images.
+        """Features fp32 [B, dim_out, h, w] and class token [B, D] of RGB-D images.
 
         `image` is RGB in [0, 1], [B, 3, H, W] or [3, H, W]; `depth` is metres, [B, H, W], [B, 1, H, W] or [H, W], where
         0, NaN, Inf and values up to 1 cm mean no return. `enable_depth_mask` leaves out the depth tokens of patches
-        without a valid pixel (LingBot-VLA extracts its targets with False). `precision` bf16 is autocast in the order
-        of casts of the released teacher. ValueError when the shapes of image and depth differ.
+        without a valid pixel (LingBot-VLA extracts its targets with False). For bf16 in the order of casts of the
+        released teacher call `at_precision(encoder, "bf16").infer_feat` (SPEC_DEPTH 3.10).
+
+        Raises:
+            UserError: depth is missing, does not fit the image, looks like millimetres, or (unless `empty_views`) has
+                no valid pixel in a view.
         """
+        image, depth = batched(image, depth)
+        check_metres(depth, empty_views=empty_views)
         grid = self.token_grid(image.shape[-2], image.shape[-1], num_tokens, resolution_level)
-        trace = self.trace(
-            image, depth, grid=grid, enable_depth_mask=enable_depth_mask, precision=precision, all_tokens=False
-        )
+        trace = self.trace(image, depth, grid=grid, enable_depth_mask=enable_depth_mask, all_tokens=False)
         return trace.features, trace.class_BD
+
+    def tokens(
+        self,
+        image: Tensor,
+        depth: Tensor | None,
+        num_tokens: int,
+        *,
+        enable_depth_mask: bool = False,
+        empty_views: bool = False,
+    ) -> Tensor:
+        """fp32 [B, num_tokens, dim_out], row by row over the view: what the policy is aligned to (SPEC section 6).
+
+        Raises:
+            UserError: as `infer_feat`, and for frames that do not give exactly `num_tokens`.
+        """
+        height, width = image.shape[-2:]
+        check_token_count(height, width, self.token_grid(height, width, num_tokens), num_tokens)
+        features, _ = self.infer_feat(
+            image, depth, num_tokens=num_tokens, enable_depth_mask=enable_depth_mask, empty_views=empty_views
+        )
+        return features.flatten(2).transpose(1, 2)
 
     def flops(self, num_tokens: int) -> int:
         """Floating-point operations of `infer_feat` for one square view of `num_tokens` image tokens."""
@@ -215,16 +240,3 @@ class RGBDEncoder(nn.Module):
         blocks = self.config.layers[-1] * block(sequence) + block(1 + size.registers + num_tokens)
         embed = 2 * 4 * PATCH**2 * size.dim * num_tokens
         return blocks + embed + 2 * len(self.config.layers) * size.dim * self.config.dim_out * num_tokens
-
-
-def _batched(image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both with batch and channel axes."""
-    image = image[None] if image.ndim == 3 else image
-    depth = depth[None] if depth.ndim == 2 else depth
-    depth = depth[:, None] if depth.ndim == 3 else depth
-    if image.ndim != 4 or image.shape[1] != 3 or depth.shape != (len(image), 1, *image.shape[-2:]):
-        raise UserError(
-            f"image {tuple(image.shape)} and depth {tuple(depth.shape)} do not fit: "
-            "they must be [B, 3, H, W] and [B, H, W] of the same views"
-        )
-    return image, depth

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ from torch import Tensor, nn
 from model.depth.checkpoint import read_checkpoint
 from model.depth.config import BACKBONES, PATCH, POSITION_GRID, DepthConfig
 from model.depth.encoder import RGBDEncoder
+from model.depth.matrices import PRECISIONS, at_precision
 from model.depth.transformer import Block
 from model.errors import UserError, unknown_name
 
 STAND_IN = "seeded random weights: a stand-in, not LingBot-Depth, until a checkpoint is given"
-HEAD = 64  # width of an attention head in every backbone but the parity fixtures
+ASPECTS = ("square", "squash")
+HEAD = 64  # width of an attention head in every backbone
 RGB_MEAN_GAIN, RGB_DETAIL_GAIN = 1.0, 8.0
 DEPTH_MEAN_GAIN, DEPTH_DETAIL_GAIN = 2.0, 30.0
 PLACE_GAIN = 1.4
@@ -35,14 +38,22 @@ PLACE_LENGTH = 0.15  # of the image's side: 1.2 tokens of 8
 class Preprocessing:
     """From recorded frames to the encoder's inputs.
 
-    Colour is resized to a square (bilinear, antialiased, aspect not kept) and truncated to uint8, depth is resized by
-    nearest neighbour: as LingBot-VLA does (SPEC_DEPTH section 6). Each view then gives exactly `num_tokens` tokens.
+    Colour is resized to a square (bilinear, antialiased) and truncated to uint8, depth is resized by nearest
+    neighbour: as LingBot-VLA does (SPEC_DEPTH section 6). Each view then gives exactly `num_tokens` tokens, which a
+    frame of another shape at its own aspect would not (640x480: 14 x 18 = 252 of 256).
+
+    Attributes:
+        aspect: 'square' refuses frames of another shape, 'squash' squeezes them into a square as packing does.
+        depth_source, depth_version: where the depth comes from (model/depth/sources.py).
     """
 
     image_size: int = 112
     num_tokens: int = 64
     enable_depth_mask: bool = False
     precision: str = "fp32"
+    aspect: str = "square"
+    depth_source: str = "sensor"
+    depth_version: str = ""
 
     def __post_init__(self) -> None:
         side = math.isqrt(max(self.num_tokens, 0))
@@ -53,26 +64,64 @@ class Preprocessing:
             )
         if self.image_size < PATCH:
             raise UserError(f"image_size is {self.image_size}: it must be at least one patch ({PATCH} pixels)")
-        if self.precision not in ("fp32", "bf16"):
-            raise unknown_name("precision", self.precision, ("fp32", "bf16"))
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
 
     @property
     def digest(self) -> str:
         """sha256 over everything that changes the tokens of a frame, the weights aside."""
-        content = {"version": 1, "image": "square bilinear antialias uint8", "depth": "square nearest", **asdict(self)}
+        content = {"version": 2, "image": "square bilinear antialias uint8", "depth": "square nearest", **asdict(self)}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def __call__(self, images: np.ndarray, depth: np.ndarray) -> tuple[Tensor, Tensor]:
-        """uint8 [B, H, W, 3] and float32 metres [B, H, W] to tensors [B, 3, S, S] in [0, 1] and [B, 1, S, S]."""
-        size = (self.image_size, self.image_size)
-        image_B3HW = torch.from_numpy(images).permute(0, 3, 1, 2).float()
-        if image_B3HW.shape[-2:] != size:
-            image_B3HW = F.interpolate(image_B3HW, size, mode="bilinear", align_corners=False, antialias=True)
-            image_B3HW = image_B3HW.clamp(0, 255).floor()
+        """uint8 [B, H, W, 3] and float32 metres [B, H, W] to tensors [B, 3, S, S] in [0, 1] and [B, 1, S, S].
+
+        Raises:
+            UserError: the frames are not square, and `aspect` does not squash them.
+        """
         depth_B1HW = torch.from_numpy(depth)[:, None]
-        if depth_B1HW.shape[-2:] != size:
-            depth_B1HW = F.interpolate(depth_B1HW, size, mode="nearest")
-        return image_B3HW / 255, depth_B1HW
+        if depth_B1HW.shape[-2:] != self._size:
+            depth_B1HW = F.interpolate(depth_B1HW, self._size, mode="nearest")
+        return self._square(images) / 255, depth_B1HW
+
+    def square(self, images: np.ndarray) -> np.ndarray:
+        """uint8 [B, S, S, 3] of uint8 [B, H, W, 3]: what the policy's teacher, and an estimator of depth, see.
+
+        Raises:
+            UserError: the frames are not square, and `aspect` does not squash them.
+        """
+        return self._square(images).permute(0, 2, 3, 1).to(torch.uint8).contiguous().numpy()
+
+    def check_shape(self, height: int, width: int) -> None:
+        """UserError when frames of that shape do not become squares, with what would make them so."""
+        if height != width and self.aspect == "square":
+            rows, columns = own_grid(height, width, self.num_tokens)
+            side = min(height, width)
+            raise UserError(
+                f"frames of {width}x{height} pixels are not square: at their own aspect they give {rows} x {columns} = "
+                f"{rows * columns} tokens where the policy needs {self.num_tokens}; crop colour and depth of the "
+                f"dataset to {side}x{side}, or set extract_depth_tokens.aspect=squash, which squeezes them as pack does"
+            )
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return (self.image_size, self.image_size)
+
+    def _square(self, images: np.ndarray) -> Tensor:
+        """float32 [B, 3, S, S], whole grey levels 0 to 255."""
+        height, width = images.shape[1:3]
+        self.check_shape(height, width)
+        image_B3HW = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        if (height, width) == self._size:
+            return image_B3HW
+        resized = F.interpolate(image_B3HW, self._size, mode="bilinear", align_corners=False, antialias=True)
+        return resized.clamp(0, 255).floor()
+
+
+def own_grid(height: int, width: int, num_tokens: int) -> tuple[int, int]:
+    """Rows and columns of tokens that the encoder takes for a frame at its own aspect (SPEC_DEPTH section 3.1)."""
+    aspect = width / height
+    return round(math.sqrt(num_tokens / aspect)), round(math.sqrt(num_tokens * aspect))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +142,11 @@ class Teacher:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.encoder.state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.float().contiguous().numpy().data)
-        config = asdict(self.encoder.config)
-        digest.update(json.dumps(config | {"num_tokens_range": None}, sort_keys=True).encode())
+            digest.update(tensor.float().contiguous().cpu().numpy().data)
+        config = asdict(self.encoder.config) | {"num_tokens_range": None}
+        if config["measured"] is None:  # a registered backbone is known by its name
+            del config["measured"]
+        digest.update(json.dumps(config, sort_keys=True).encode())
         return digest.hexdigest()
 
     def facts(self) -> dict[str, Any]:
@@ -113,14 +164,20 @@ class Teacher:
     def tokens(self, images: np.ndarray, depth: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
         """float32 [B, N, C], row by row over the view, of uint8 [B, H, W, 3] and float32 metres [B, H, W]."""
         image_B3SS, depth_B1SS = preprocessing(images, depth)
-        features, _ = self.encoder.infer_feat(
+        encoder = self.encoder if preprocessing.precision == "fp32" else self.bf16_encoder
+        tokens_BNC = encoder.tokens(
             image_B3SS,
             depth_B1SS,
-            num_tokens=preprocessing.num_tokens,
+            preprocessing.num_tokens,
             enable_depth_mask=preprocessing.enable_depth_mask,
-            precision=preprocessing.precision,
+            empty_views=True,  # a view that saw nothing is masked by who asks
         )
-        return features.flatten(2).transpose(1, 2).float().contiguous().numpy()
+        return tokens_BNC.contiguous().numpy()
+
+    @cached_property
+    def bf16_encoder(self) -> RGBDEncoder:
+        """The encoder with its matrices in bf16, cast once."""
+        return at_precision(self.encoder, "bf16")
 
 
 def load_teacher(name: str, checkpoint: str = "", seed: int = 0) -> Teacher:

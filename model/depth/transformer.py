@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.depth.config import BackboneConfig
+from model.depth.matrices import Conv2d, Linear
 
 EPS = 1e-6
 
@@ -18,12 +19,13 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.proj = Linear(dim, dim)
 
     def forward(self, x_BLD: Tensor, *, queries: int | None = None, mask_B11L: Tensor | None = None) -> Tensor:
         """Output of the first `queries` tokens (all when None) over the keys that `mask_B11L` allows."""
         dim = x_BLD.shape[-1]
+        x_BLD = x_BLD.to(self.qkv.weight.dtype)
         if queries is None:
             q, k, v = self.qkv(x_BLD).split(dim, -1)
         else:
@@ -37,8 +39,8 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc1 = Linear(dim, hidden)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x_BLD)))
@@ -47,8 +49,8 @@ class Mlp(nn.Module):
 class SwiGLU(nn.Module):
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.w12 = nn.Linear(dim, 2 * hidden)
-        self.w3 = nn.Linear(hidden, dim)
+        self.w12 = Linear(dim, 2 * hidden)
+        self.w3 = Linear(hidden, dim)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate, value = self.w12(x_BLD).chunk(2, -1)
@@ -89,7 +91,7 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, channels: int, dim: int, patch: int) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(channels, dim, kernel_size=patch, stride=patch)
+        self.proj = Conv2d(channels, dim, kernel_size=patch, stride=patch)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.proj(image).flatten(2).transpose(1, 2)
