@@ -74,7 +74,7 @@ _TABLE = (
         inputs={"dataset": _DATASET, "verdict": ("validate",)},
         artifact="tokens",
         image="train",
-        sources=("checkpoint",),
+        sources=("checkpoint", "depth_model"),
     ),
     Step(
         name="pack",
@@ -89,6 +89,7 @@ _TABLE = (
         inputs={"packed": ("pack",), "tokens": ("extract_depth_tokens",)},
         artifact="checkpoint",
         image="train",
+        sources=("initial_checkpoint",),
     ),
     Step(
         name="finetune",

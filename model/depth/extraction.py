@@ -1,47 +1,61 @@
-"""Running the teacher over a dataset: which frames, in which shards, in several processes.
+"""Running the teacher over a dataset: in which shards, in several processes.
 
 A shard is the work of one process with one thread, its batches are cut the same way every time, so the bytes of a store
 depend on neither the number of processes nor on who finished first.
 """
 
-import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.depth.config import MIN_DEPTH
+from model.depth.codec import PCA_COMPONENTS
+from model.depth.finish import BASIS
+from model.depth.frames import FrameReader, Views
+from model.depth.pca import Basis, fit_basis, read_basis
+from model.depth.sources import SENSOR, DepthSource, load_depth_source
 from model.depth.teacher import Preprocessing, Teacher, load_teacher
 from model.depth.writer import ShardWriter, StoreLayout, finished_shard
-from model.errors import UserError
 from model.progress import Progress
 
 if TYPE_CHECKING:
     from model.data.lerobot import LeRobotDataset
 
-MAX_BATCH = 32  # frames of one camera at once; more gains nothing on a CPU (48 views: 4.7 ms each, 24: 4.9 ms)
-FAR = 50.0  # metres; half of a scene beyond it is no robot's view (16-bit millimetres end at 65.5 m)
+POLL = 0.5  # seconds between looks at what the workers have done
+MAX_BATCH = 32  # frames read at once: memory, not speed
+MAX_VIEWS = 32  # views at once; more gains nothing on a CPU (16: 4.1 ms each, 32: 4.3, 96: 4.9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherSource:
-    """What a worker needs to load the teacher."""
+    """What a worker needs to load the teacher and the source of its depth.
+
+    Attributes:
+        depth_source: resolved, so not 'auto'.
+        simulator: that rendered the depth, for 'simulation'.
+        depth_model: folder of the depth model, for 'monocular'.
+    """
 
     name: str
     checkpoint: str
     seed: int
+    depth_source: str = SENSOR
+    simulator: str | None = None
+    depth_model: str = ""
 
     def load(self) -> Teacher:
         return load_teacher(self.name, self.checkpoint, self.seed)
+
+    def load_depth(self) -> DepthSource:
+        return load_depth_source(self.depth_source, simulator=self.simulator, model=self.depth_model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,28 +88,16 @@ class ShardJob:
         return finished_shard(self.store, self.layout, self.first, self.last, self.rows) is not None
 
 
-def plan_shards(
-    dataset: "LeRobotDataset", quarantined: frozenset[int], rate: float, episodes_per_shard: int
-) -> tuple[int, list[tuple[int, int, tuple[tuple[int, int], ...]]]]:
-    """Stride, and (first, last, episodes with their lengths) of each shard that has any.
-
-    The frames are those that packing takes: every round(fps / rate)-th.
-    """
-    stride = max(1, round(dataset.info.fps / rate))
-    usable = {e.index: e.length for e in dataset.episodes if e.index not in quarantined and e.length > 0}
-    shards: dict[int, list[tuple[int, int]]] = {}
-    for episode, length in sorted(usable.items()):
-        shards.setdefault(episode // episodes_per_shard, []).append((episode, length))
-    return stride, [
-        (number * episodes_per_shard, (number + 1) * episodes_per_shard - 1, tuple(episodes))
-        for number, episodes in sorted(shards.items())
-    ]
-
-
 def extract(
-    dataset: "LeRobotDataset", source: TeacherSource, jobs: Sequence[ShardJob], workers: int, progress: Progress
+    dataset: "LeRobotDataset",
+    source: TeacherSource,
+    jobs: Sequence[ShardJob],
+    workers: int,
+    progress: Progress,
+    *,
+    loaded: tuple[Teacher, DepthSource],
 ) -> None:
-    """Makes the shards that are not done yet, in `workers` processes (in this one when 1).
+    """Makes the shards that are not done yet, in `workers` processes (in this one, with what is loaded, when 1).
 
     Raises:
         UserError: a frame cannot be read, depth is not in metres, or the teacher gives numbers that are not finite.
@@ -106,107 +108,159 @@ def extract(
     if done:
         progress.message(f"{done} of {total} frames were extracted by an earlier attempt")
     workers = min(workers, len(open_jobs))
-    began, fresh = time.perf_counter(), 0
+    meter = _Meter(progress, done, total)
     with ExitStack() as stack:
-        finished: Iterator[tuple[ShardJob, Callable[[], int]]]
         if workers <= 1:
             stack.enter_context(_one_thread())
-            teacher = source.load()
-            finished = ((job, partial(extract_shard, dataset, teacher, job)) for job in open_jobs)
+            for job in open_jobs:
+                extract_shard(dataset, *loaded, job, meter.add)
         else:
-            finished = _in_processes(stack, dataset.root, source, open_jobs, workers)
-        for _, result in finished:
-            fresh += result()
-            rate = fresh / (time.perf_counter() - began)
-            progress.update(done + fresh, total, frames_per_second=rate, seconds_left=(total - done - fresh) / rate)
+            _in_processes(stack, dataset.root, source, open_jobs, workers, meter)
 
 
-def extract_shard(dataset: "LeRobotDataset", teacher: Teacher, job: ShardJob) -> int:
-    """Makes one shard; gives its number of rows."""
+def extract_shard(
+    dataset: "LeRobotDataset", teacher: Teacher, depth_source: DepthSource, job: ShardJob, count: Callable[[int], None]
+) -> None:
+    """Makes one shard, telling `count` how many rows each batch added."""
     with ShardWriter(store=job.store, layout=job.layout, first=job.first, last=job.last, rows=job.rows) as writer:
         for episode, length in job.episodes:
-            frames = np.arange(0, length, job.stride)
-            streams = [_stream(dataset, episode, view, frames) for view in job.views]
-            for batch in np.array_split(frames, -(-len(frames) // MAX_BATCH)):
-                tokens, mask, digest = _batch(streams, teacher, job, episode, batch)
-                writer.add(np.full(len(batch), episode), batch, tokens, mask, digest)
+            reader = FrameReader(dataset, depth_source, job.preprocessing, job.views, job.layout.cameras)
+            for frames, views in reader.batches(episode, np.arange(0, length, job.stride), MAX_BATCH):
+                tokens = _tokens(teacher, job, views)
+                writer.add(np.full(len(frames), episode), frames, tokens, views.mask, views.digest)
+                count(len(frames))
         writer.finish()
-    return job.rows
 
 
-def _stream(
-    dataset: "LeRobotDataset", episode: int, view: str | None, frames: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]] | None:
-    """Colour and depth of the frames of one view; None where this episode has no depth of it."""
-    if view is None or dataset.episode(episode).depth.get(view) is None:
-        return None
-    indices = frames.tolist()
-    return zip(dataset.frames(episode, view, indices), dataset.depth(episode, view, indices), strict=True)
+def sample_tokens(
+    dataset: "LeRobotDataset", teacher: Teacher, depth_source: DepthSource, jobs: Sequence[ShardJob], frames: int
+) -> np.ndarray:
+    """float32 [n, C]: tokens of frames evenly spread over those of `jobs`, to fit a basis on."""
+    rows = [
+        (job, episode, frame)
+        for job in jobs
+        for episode, length in job.episodes
+        for frame in range(0, length, job.stride)
+    ]
+    chosen: dict[tuple[int, int], tuple[ShardJob, list[int]]] = {}
+    for place in np.unique(np.linspace(0, len(rows) - 1, min(frames, len(rows)), dtype=np.int64)).tolist():
+        job, episode, frame = rows[place]
+        chosen.setdefault((job.first, episode), (job, []))[1].append(frame)
+    parts = []
+    with _one_thread():
+        for (_, episode), (job, wanted) in chosen.items():
+            reader = FrameReader(dataset, depth_source, job.preprocessing, job.views, job.layout.cameras)
+            for _, views in reader.batches(episode, np.array(wanted), MAX_BATCH):
+                parts.append(_tokens(teacher, job, views)[views.mask].reshape(-1, teacher.channels))
+    return np.concatenate(parts)
 
 
-def _batch(
-    streams: Sequence[Iterator[tuple[np.ndarray, np.ndarray]] | None],
-    teacher: Teacher,
-    job: ShardJob,
-    episode: int,
-    frames: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens [B, V, N, C], mask [B, V] and digests [B, 32] of the next frames of an episode."""
+def fitted_basis(
+    store: Path,
+    dataset: "LeRobotDataset",
+    loaded: tuple[Teacher, DepthSource],
+    jobs: Sequence[ShardJob],
+    frames: int,
+    progress: Progress,
+) -> Basis:
+    """Basis of pca128-int8 for the shards of `jobs`, kept in the store: a killed attempt goes on with the same one.
+
+    Raises:
+        UserError: too few channels or tokens.
+    """
+    layout = jobs[0].layout
+    fitted_on: dict[str, str | int] = {
+        "weights_digest": layout.weights_digest,
+        "preprocessing_digest": layout.preprocessing_digest,
+        "frames": frames,
+        "rows": sum(job.rows for job in jobs),
+    }
+    if (store / BASIS).is_file():
+        basis, earlier = read_basis(store / BASIS)
+        if earlier == fitted_on:
+            return basis
+    basis = fit_basis(sample_tokens(dataset, *loaded, jobs, frames), PCA_COMPONENTS)
+    progress.message(
+        f"{PCA_COMPONENTS} principal components hold {basis.explained:.2%} of the variance of the tokens they were "
+        "fitted on"
+    )
+    basis.save(store / BASIS, fitted_on)
+    return basis
+
+
+def _tokens(teacher: Teacher, job: ShardJob, views: Views) -> np.ndarray:
+    """Tokens [B, V, N, C] of a batch; zeros where masked. Frames that are equal to the last byte go through once."""
     layout = job.layout
-    tokens = np.zeros((len(frames), len(streams), layout.tokens_per_view, layout.channels), np.float32)
-    mask = np.zeros((len(frames), len(streams)), bool)
-    digests = [hashlib.sha256() for _ in frames]
-    for view, stream in enumerate(streams):
-        if stream is None:
-            continue
-        pairs = [next(stream) for _ in frames]
-        images, depth = np.stack([image for image, _ in pairs]), np.stack([depth for _, depth in pairs])
-        for digest, image, metres in zip(digests, images, depth, strict=True):
-            digest.update(f"{layout.cameras[view]} {image.shape} {metres.shape}\n".encode())
-            digest.update(image.data)
-            digest.update(metres.data)
-        mask[:, view] = check_depth(depth, f"episode {episode} frame {int(frames[0])}, camera '{layout.cameras[view]}'")
-        tokens[:, view] = teacher.tokens(images, depth, job.preprocessing)
-    return tokens, mask, np.stack([np.frombuffer(digest.digest(), np.uint8) for digest in digests])
+    tokens = np.zeros((*views.mask.shape, layout.tokens_per_view, layout.channels), np.float32)
+    first: dict[bytes, tuple[int, int]] = {}
+    same = {(item, view): first.setdefault(bytes(views.digest[item, view]), (item, view))
+            for item, view in np.argwhere(views.mask).tolist()}  # fmt: skip
+    groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}
+    for item, view in first.values():  # cameras may differ in size
+        groups.setdefault(views.images[view][item].shape, []).append((item, view))
+    for places in groups.values():
+        places.sort(key=lambda place: (place[1], place[0]))
+        for start in range(0, len(places), MAX_VIEWS):
+            part = places[start : start + MAX_VIEWS]
+            images = np.stack([views.images[view][item] for item, view in part])
+            depth = np.stack([views.depth[view][item] for item, view in part])
+            for place, found in zip(part, teacher.tokens(images, depth, job.preprocessing), strict=True):
+                tokens[place] = found
+    for place, source in same.items():
+        if place != source:
+            tokens[place] = tokens[source]
+    return tokens
 
 
-def check_depth(depth: np.ndarray, where: str) -> np.ndarray:
-    """Bool [B]: the frames of `depth` [B, H, W] that have a valid pixel. UserError when it cannot be metres."""
-    valid = np.isfinite(depth) & (depth > MIN_DEPTH)
-    count = int(valid.sum())
-    if count and 2 * int((valid & (depth > FAR)).sum()) > count:
-        raise UserError(
-            f"depth of {where} has a median of {float(np.median(depth[valid])):.0f} m: it looks like millimetres where "
-            "metres are expected; divide it by 1000 when recording"
-        )
-    return valid.any(axis=(1, 2))
+class _Meter:
+    """Progress of this attempt: frames a second and seconds left."""
+
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
+        self._progress, self._before, self._total = progress, done, total
+        self._fresh, self._began = 0, time.perf_counter()
+
+    def add(self, frames: int) -> None:
+        self._fresh += frames
+        if not frames:
+            return
+        rate = self._fresh / max(time.perf_counter() - self._began, 1e-9)
+        done = self._before + self._fresh
+        left = (self._total - done) / rate
+        self._progress.update(done, self._total, frames_per_second=rate, seconds_left=left)
 
 
 def _in_processes(
-    stack: ExitStack, root: str, source: TeacherSource, jobs: Sequence[ShardJob], workers: int
-) -> Iterator[tuple[ShardJob, Callable[[], int]]]:
-    """Jobs with their results as they finish. Spawned: the threads of torch and of the decoders survive no fork."""
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(root, source)
-    )
+    stack: ExitStack, root: str, source: TeacherSource, jobs: Sequence[ShardJob], workers: int, meter: _Meter
+) -> None:
+    """Makes the shards in `workers` processes. Spawned: the threads of torch and of the decoders survive no fork."""
+    context = get_context("spawn")
+    counted = context.Value("q", 0)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(root, source, counted))
     stack.callback(pool.shutdown, cancel_futures=True)
-    futures: dict[Future[int], ShardJob] = {pool.submit(_extract_in_worker, job): job for job in jobs}
-    for future in as_completed(futures):
-        yield futures[future], future.result
+    waiting = {pool.submit(_extract_in_worker, job) for job in jobs}
+    seen = 0
+    while waiting:
+        finished, waiting = wait(waiting, timeout=POLL, return_when=FIRST_COMPLETED)
+        for future in finished:
+            future.result()
+        now = counted.value
+        meter.add(now - seen)
+        seen = now
 
 
-_worker: dict[str, Any] = {}  # a worker process opens dataset and teacher once
+_worker: dict[str, Any] = {}  # a worker process opens dataset, teacher and depth source once
 
 
-def _start_worker(root: str, source: TeacherSource) -> None:
+def _start_worker(root: str, source: TeacherSource, counted: Any) -> None:
     import torch
 
     from model.data.lerobot import LeRobotDataset
 
     threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
     torch.set_num_threads(1)
-    _worker["dataset"] = LeRobotDataset.open(root)
-    _worker["teacher"] = source.load()
+    _worker.update(
+        dataset=LeRobotDataset.open(root), teacher=source.load(), depth_source=source.load_depth(), counted=counted
+    )
 
 
 def _end_with_parent() -> None:
@@ -217,8 +271,14 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _extract_in_worker(job: ShardJob) -> int:
-    return extract_shard(_worker["dataset"], _worker["teacher"], job)
+def _extract_in_worker(job: ShardJob) -> None:
+    extract_shard(_worker["dataset"], _worker["teacher"], _worker["depth_source"], job, _count)
+
+
+def _count(frames: int) -> None:
+    counted = _worker["counted"]
+    with counted.get_lock():
+        counted.value += frames
 
 
 class _one_thread:

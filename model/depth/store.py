@@ -2,74 +2,27 @@
 
     store.json               what the tokens are: teacher, preprocessing, cameras, codec, statistics, shards
     statistics.safetensors   mean and deviation by view, place and channel
-    shards/FIRST-LAST.safetensors   the rows of the episodes FIRST to LAST
+    basis.safetensors        of the codec pca128-int8
+    shards/FIRST-LAST.safetensors   the rows of the episodes FIRST to LAST (model/depth/shard.py)
 
-A row is one frame: V views of N tokens of C channels. A shard is an ordinary safetensors file: tokens [rows, V, N, C]
-(int8 or bf16), scales float16 [rows, V, N] (int8), mask [rows, V], episode and frame [rows], digest uint8 [rows, 32]
-(sha256 of the frame's colour and depth), and its sums for the statistics. Its metadata key `shard` holds its
-measured error.
+A row is one frame: V views of N tokens of C channels. The key of a view's tokens is the digest of what the teacher saw
+of it, the digest of the weights, and the digest of the preprocessing, which covers the source of the depth.
 """
 
 import json
-import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from model.depth.codec import find_codec
+from model.depth.codec import Codec, PcaInt8, find_codec
+from model.depth.finish import BASIS, STATISTICS, STORE
+from model.depth.pca import Basis
+from model.depth.shard import ELSEWHERE, READABLE, Shard, open_shard
+from model.depth.writer import SHARDS
 from model.errors import UserError
-
-SCHEMA_VERSION = 1
-STORE = "store.json"
-STATISTICS = "statistics.safetensors"
-SHARDS = "shards"
-DTYPES: dict[str, np.dtype] = {
-    "I8": np.dtype(np.int8),
-    "U8": np.dtype(np.uint8),
-    "BF16": np.dtype(np.uint16),
-    "F16": np.dtype(np.float16),
-    "F32": np.dtype(np.float32),
-    "F64": np.dtype(np.float64),
-    "I64": np.dtype(np.int64),
-    "BOOL": np.dtype(np.bool_),
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """One opened shard: its metadata and its tensors, memory-mapped."""
-
-    path: Path
-    facts: Mapping[str, Any]
-    tensors: Mapping[str, np.ndarray]
-
-
-def open_shard(path: Path) -> Shard:
-    """Maps a shard. UserError when the file is missing, cut short or no safetensors file of ours."""
-    if not path.is_file():
-        raise UserError(f"token shard {path} is missing: run extract_depth_tokens again, or restore the file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        header = file.read(length) if length < size else b""
-    try:
-        entries = json.loads(header)
-        facts = json.loads(entries.pop("__metadata__")["shard"])
-    except (json.JSONDecodeError, KeyError) as error:
-        raise UserError(f"token shard {path} is damaged: its header cannot be read; delete it and run again") from error
-    start = 8 + length
-    if size != start + max(entry["data_offsets"][1] for entry in entries.values()):
-        raise UserError(f"token shard {path} is damaged: it holds {size} bytes; delete it and run again")
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    tensors = {}
-    for name, entry in entries.items():
-        first, last = (start + offset for offset in entry["data_offsets"])
-        tensors[name] = data[first:last].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
-    return Shard(path=path, facts=facts, tensors=tensors)
 
 
 class TokenStore:
@@ -93,32 +46,44 @@ class TokenStore:
         self.rate: float = facts["rate"]
         self.weights_digest: str = facts["teacher"]["weights_digest"]
         self.preprocessing_digest: str = facts["preprocessing_digest"]
-        self._codec = find_codec(facts["codec"])
+        self._codec = self._open_codec()
         self._shards = [open_shard(path / SHARDS / entry["file"]) for entry in facts["shards"]]
         self._check_shards()
+        self._index()
 
     @classmethod
-    def open(cls, path: str | Path, *, weights_digest: str | None = None) -> "TokenStore":
+    def open(
+        cls, path: str | Path, *, weights_digest: str | None = None, tokens_per_view: int | None = None
+    ) -> "TokenStore":
         """Opens the folder of a store.
 
         Args:
             weights_digest: the teacher that the tokens must come from; None accepts any.
+            tokens_per_view: how many tokens of a view the policy needs; None accepts any.
 
         Raises:
-            UserError: no store, a newer schema, a damaged shard, or tokens of another teacher.
+            UserError: no store, a newer schema, a damaged shard, tokens of another teacher, or another number of them.
         """
         path = Path(path)
         if not (path / STORE).is_file():
             raise UserError(f"{path} is not a token store: it has no {STORE}; extract_depth_tokens writes one")
         facts = json.loads((path / STORE).read_text())
         version = facts.get("schema_version")
-        if version != SCHEMA_VERSION:
-            raise UserError(f"{path / STORE} has the schema_version {version}: this reader knows {SCHEMA_VERSION}")
+        if version not in READABLE:
+            known = " and ".join(map(str, READABLE))
+            raise UserError(f"{path / STORE} has the schema_version {version}: this reader knows {known}")
         store = cls(path, facts)
-        if weights_digest is not None and store.available and store.weights_digest != weights_digest:
+        if not store.available:
+            return store
+        if weights_digest is not None and store.weights_digest != weights_digest:
             raise UserError(
                 f"{path} holds tokens of the weights {store.weights_digest[:12]}, {weights_digest[:12]} is asked for: "
                 "extract the tokens again with that teacher"
+            )
+        if tokens_per_view is not None and store.tokens_per_view != tokens_per_view:
+            raise UserError(
+                f"{path} holds {store.tokens_per_view} tokens a view, {tokens_per_view} are needed: "
+                f"extract again with extract_depth_tokens.num_tokens={tokens_per_view}"
             )
         return store
 
@@ -140,15 +105,31 @@ class TokenStore:
         keys = _key(np.asarray(episode, np.int64), np.asarray(frame, np.int64))
         place = np.minimum(np.searchsorted(self._keys, keys), max(len(self._keys) - 1, 0))
         found = self._keys[place] == keys if len(self._keys) else np.zeros(keys.shape, bool)
-        views = len(self.cameras)
-        tokens = np.zeros((len(keys), views, self.tokens_per_view, self.channels), np.float32)
-        mask = np.zeros((len(keys), views), bool)
-        for item in np.flatnonzero(found):
-            tensors, row = self._shards[self._shard_of[place[item]]].tensors, self._row_of[place[item]]
-            scales = tensors["scales"][row] if "scales" in tensors else None
-            self._codec.decode(tensors["tokens"][row], scales, out=tokens[item])
-            mask[item] = tensors["mask"][row]
-        tokens[~mask] = 0
+        mask = np.zeros((len(keys), len(self.cameras)), bool)
+        parts: list[tuple[Shard, np.ndarray]] = []
+        for item in np.flatnonzero(found).tolist():
+            number, row = int(self._shard_of[place[item]]), int(self._row_of[place[item]])
+            shard = self._shards[number]
+            slots = shard.tensors["slot"][row]
+            mask[item] = present = slots >= 0
+            if present.all():
+                parts.append((shard, slots))
+                continue
+            for view in np.flatnonzero(slots != -1).tolist():
+                mask[item, view] = True
+                other, slot = self._elsewhere[number, row, view] if slots[view] == ELSEWHERE else (number, slots[view])
+                parts.append((self._shards[other], np.array([slot])))
+        tokens = np.zeros((*mask.shape, self.tokens_per_view, self.channels), np.float32)
+        if parts:
+            values = np.concatenate([shard.tensors["tokens"][slots] for shard, slots in parts])
+            scaled = self._codec.scaled
+            scales = np.concatenate([shard.tensors["scales"][slots] for shard, slots in parts]) if scaled else None
+            if mask.all():
+                self._codec.decode(values, scales, out=tokens.reshape(-1, *tokens.shape[2:]))
+            else:
+                present_tokens = np.empty((len(values), *tokens.shape[2:]), np.float32)
+                self._codec.decode(values, scales, out=present_tokens)
+                tokens[mask] = present_tokens
         return tokens, mask
 
     def has(self, episode: np.ndarray, frame: np.ndarray) -> np.ndarray:
@@ -179,17 +160,38 @@ class TokenStore:
 
         return load_file(self.path / STATISTICS)["std"]
 
+    def _open_codec(self) -> Codec:
+        if self.facts["codec"] != PcaInt8.name:
+            return find_codec(self.facts["codec"])
+        basis = Basis.load(self.path / BASIS)
+        wanted = self.facts["basis_digest"]
+        if basis.digest != wanted:
+            raise UserError(
+                f"{self.path / BASIS} has the digest {basis.digest[:12]}, {STORE} names {wanted[:12]}: "
+                "restore the file, or delete the store and extract again"
+            )
+        return find_codec(self.facts["codec"], basis)
+
     def _check_shards(self) -> None:
-        """Builds the index. UserError when a shard was made with another teacher or preprocessing than the store."""
+        """UserError when a shard was made with another teacher, preprocessing or codec than the store."""
+        wanted = {
+            "weights_digest": self.weights_digest,
+            "preprocessing_digest": self.preprocessing_digest,
+            "codec": self.facts["codec"],
+            "basis_digest": self.facts.get("basis_digest", ""),
+        }
         for shard in self._shards:
-            for key in ("weights_digest", "preprocessing_digest"):
-                wanted = getattr(self, key)
-                if shard.facts[key] != wanted:
+            for key, value in wanted.items():
+                made = shard.facts.get(key, "")
+                if made != value:
                     raise UserError(
-                        f"{shard.path} was made with the {key} {shard.facts[key][:12]}, "
-                        f"store.json names {wanted[:12]}: delete the store and extract again"
+                        f"{shard.path} was made with the {key} {made[:12]}, {STORE} names {value[:12]}: "
+                        "delete the store and extract again"
                     )
-        counts = [len(shard.tensors["episode"]) for shard in self._shards]
+
+    def _index(self) -> None:
+        """Sorted frames with their shard and row, and where the views are that another shard holds."""
+        counts = [shard.rows for shard in self._shards]
         columns = [_key(shard.tensors["episode"], shard.tensors["frame"]) for shard in self._shards]
         keys = np.concatenate([np.zeros(0, np.int64), *columns])
         order = np.argsort(keys, kind="stable")
@@ -197,6 +199,30 @@ class TokenStore:
         assert len(np.unique(keys)) == len(keys), "a frame is in the store twice"
         self._shard_of = np.repeat(np.arange(len(counts)), counts)[order]
         self._row_of = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])[order]
+        wanted = {
+            (number, row, view): bytes(shard.tensors["digest"][row, view])
+            for number, shard in enumerate(self._shards)
+            for row, view in np.argwhere(shard.tensors["slot"] == ELSEWHERE).tolist()
+        }
+        self._elsewhere: dict[tuple[int, int, int], tuple[int, int]] = {}
+        if not wanted:
+            return
+        missing = set(wanted.values())
+        held: dict[bytes, tuple[int, int]] = {}
+        for number, shard in enumerate(self._shards):
+            slots = shard.tensors["slot"]
+            for row, view in np.argwhere(slots >= 0).tolist():
+                digest = bytes(shard.tensors["digest"][row, view])
+                if digest in missing:
+                    held.setdefault(digest, (number, int(slots[row, view])))
+        for place, digest in wanted.items():
+            if digest not in held:
+                shard, row = self._shards[place[0]], place[1]
+                raise UserError(
+                    f"{shard.path} refers to a view of episode {shard.tensors['episode'][row]} that no other shard "
+                    "holds any more: delete the store and extract again"
+                )
+            self._elsewhere[place] = held[digest]
 
 
 def _key(episode: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -66,6 +66,8 @@ class Preprocessing:
             raise UserError(f"image_size is {self.image_size}: it must be at least one patch ({PATCH} pixels)")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.aspect not in ASPECTS:
+            raise unknown_name("aspect", self.aspect, ASPECTS)
 
     @property
     def digest(self) -> str:

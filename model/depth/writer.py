@@ -1,35 +1,37 @@
-"""Writing a token store, shard by shard; every shard appears whole or not at all.
+"""Writing the shards of a token store. The bytes of a shard depend on its rows and their order only.
 
-Rows go to a file beside the shards as they come, so memory does not grow with the shard. Its header, whose length is
-fixed in advance, is written last, then the file is synced and renamed. The bytes depend on the rows and their order
-only.
+Rows go to a file beside the shards as they come, so memory does not grow with the shard. Views that the shard already
+has are not stored again.
 """
 
-import json
 import os
-import shutil
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
-from model.depth.codec import Bf16, CodecError, find_codec
-from model.depth.store import DTYPES, SCHEMA_VERSION, SHARDS, STATISTICS, STORE, Shard, open_shard
+from model.depth.codec import Bf16, Codec, CodecError, PcaInt8, find_codec
+from model.depth.moments import Moments
+from model.depth.pca import Basis
+from model.depth.shard import ABSENT, DIGEST_BYTES, SCHEMA_VERSION, Form, Shard, ShardFile, open_shard
 from model.errors import UserError
 
+SHARDS = "shards"
 SCRATCH = ".scratch"
-HEADER_ROOM = 512  # bytes for the measured figures, whose number of digits is not known in advance
-DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreLayout:
-    """What every shard of a store has in common."""
+    """What every shard of a store has in common; with a frame's digest, the key of its tokens.
+
+    Attributes:
+        preprocessing_digest: of everything that changes a frame's tokens but the weights: sizes, precision, and where
+            the depth came from.
+        basis: of the codec pca128-int8; None for the others.
+    """
 
     cameras: tuple[str, ...]
     tokens_per_view: int
@@ -37,56 +39,45 @@ class StoreLayout:
     codec: str
     weights_digest: str
     preprocessing_digest: str
+    basis: Basis | None = None
 
     def __post_init__(self) -> None:
-        find_codec(self.codec)
+        assert (self.codec == PcaInt8.name) == (self.basis is not None), "one codec has a basis, the others have none"
+        self.open_codec()
         assert self.cameras and self.tokens_per_view > 0 and self.channels > 0, self
 
+    def open_codec(self) -> Codec:
+        return find_codec(self.codec, self.basis)
 
-@dataclass(kw_only=True)
-class Moments:
-    """Count [V], mean and summed squared deviation [V, N, C] of tokens by view and place; two can be merged."""
+    def facts(self) -> dict[str, Any]:
+        """As a shard's metadata and store.json have it."""
+        return {
+            "cameras": list(self.cameras),
+            "tokens_per_view": self.tokens_per_view,
+            "channels": self.channels,
+            "codec": self.codec,
+            "basis_digest": self.basis.digest if self.basis else "",
+            "weights_digest": self.weights_digest,
+            "preprocessing_digest": self.preprocessing_digest,
+        }
 
-    count: np.ndarray
-    mean: np.ndarray
-    squares: np.ndarray
-
-    @classmethod
-    def zeros(cls, layout: StoreLayout) -> "Moments":
-        shape = (len(layout.cameras), layout.tokens_per_view, layout.channels)
-        return cls(count=np.zeros(shape[0]), mean=np.zeros(shape), squares=np.zeros(shape))
-
-    def add(self, tokens: np.ndarray, mask: np.ndarray) -> None:
-        """Adds float32 tokens [B, V, N, C] where mask [B, V] is True."""
-        for view in range(tokens.shape[1]):
-            rows = tokens[mask[:, view], view].astype(np.float64)
-            if len(rows):
-                mean = rows.mean(axis=0)
-                self._merge(view, len(rows), mean, np.square(rows - mean).sum(axis=0))
-
-    def merge(self, other: "Moments") -> None:
-        for view in np.flatnonzero(other.count).tolist():
-            self._merge(view, other.count[view], other.mean[view], other.squares[view])
-
-    def _merge(self, view: int, count: float, mean: np.ndarray, squares: np.ndarray) -> None:
-        total = self.count[view] + count
-        shift = mean - self.mean[view]
-        self.squares[view] += squares + np.square(shift) * (self.count[view] * count / total)
-        self.mean[view] += shift * (count / total)
-        self.count[view] = total
-
-    def by_place(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation float32 [V, N, C]."""
-        deviation = np.sqrt(self.squares / np.maximum(self.count, 1)[:, None, None])
-        return self.mean.astype(np.float32), deviation.astype(np.float32)
-
-    def by_channel(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation float64 [C] over all views and places."""
-        weight = self.count[:, None, None]
-        total = max(float(self.count.sum()) * self.mean.shape[1], 1.0)
-        mean = (weight * self.mean).sum(axis=(0, 1)) / total
-        squares = (self.squares + weight * np.square(self.mean - mean)).sum(axis=(0, 1))
-        return mean, np.sqrt(squares / total)
+    def forms(self, rows: int) -> tuple[dict[str, Form], dict[str, Form]]:
+        """Tensors of a shard whose size is known, and one item of those that are appended to."""
+        views, tokens, channels = len(self.cameras), self.tokens_per_view, self.channels
+        codec = self.open_codec()
+        fixed: dict[str, Form] = {
+            "episode": ("I64", (rows,)),
+            "frame": ("I64", (rows,)),
+            "count": ("F64", (views,)),
+            "mean": ("F64", (views, tokens, channels)),
+            "squares": ("F64", (views, tokens, channels)),
+            "slot": ("I32", (rows, views)),
+            "digest": ("U8", (rows, views, DIGEST_BYTES)),
+        }
+        growing: dict[str, Form] = {"tokens": (codec.dtype, (tokens, codec.width(channels)))}
+        if codec.scaled:
+            growing["scales"] = ("F16", (tokens,))
+        return fixed, growing
 
 
 @dataclass(kw_only=True)
@@ -106,59 +97,51 @@ class ShardWriter:
     rows: int
     _added: int = 0
     _error: CodecError = field(default_factory=CodecError)
+    _slots: dict[bytes, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        views, tokens, channels = len(self.layout.cameras), self.layout.tokens_per_view, self.layout.channels
-        self._codec = find_codec(self.layout.codec)
-        self._moments = Moments.zeros(self.layout)
-        shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-            "tokens": (self._codec.dtype, (self.rows, views, tokens, channels)),
-            "episode": ("I64", (self.rows,)),
-            "frame": ("I64", (self.rows,)),
-            "count": ("F64", (views,)),
-            "mean": ("F64", (views, tokens, channels)),
-            "squares": ("F64", (views, tokens, channels)),
-            "digest": ("U8", (self.rows, DIGEST_BYTES)),
-            "mask": ("BOOL", (self.rows, views)),
-        }
-        if self.layout.codec == "int8":
-            shapes["scales"] = ("F16", (self.rows, views, tokens))
-        # widest items first, so that each tensor starts at a multiple of its item size
-        names = sorted(shapes, key=lambda name: (-DTYPES[shapes[name][0]].itemsize, name))
-        self._entries: dict[str, Any] = {}
-        offset = 0
-        for name in names:
-            dtype, shape = shapes[name]
-            end = offset + DTYPES[dtype].itemsize * int(np.prod(shape))
-            self._entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
-            offset = end
-        header = self._header(_facts(self.layout, self.first, self.last, self.rows, {}))
-        self._header_length = -(-(len(header.encode()) + HEADER_ROOM) // 64) * 64 - 8
-        self._partial = self.store / SCRATCH / (shard_name(self.first, self.last) + ".partial")
-        self._partial.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._partial.open("wb")
+        layout = self.layout
+        self._codec = layout.open_codec()
+        self._moments = Moments.zeros(len(layout.cameras), layout.tokens_per_view, layout.channels)
+        fixed, growing = layout.forms(self.rows)
+        # with the process in its name: a worker that outlived its killed parent writes into another file
+        partial = self.store / SCRATCH / f"{shard_name(self.first, self.last)}.{os.getpid()}.partial"
+        self._file = ShardFile(
+            partial, self._facts({}), fixed, growing, most=self.rows * len(layout.cameras)
+        )  # fmt: skip
 
     def add(
         self, episode: np.ndarray, frame: np.ndarray, tokens: np.ndarray, mask: np.ndarray, digest: np.ndarray
     ) -> None:
-        """Adds B rows: integers [B], float32 [B, V, N, C], bool [B, V], uint8 [B, 32]. Masked tokens become zeros.
+        """Adds B rows: integers [B], float32 [B, V, N, C], bool [B, V], uint8 [B, V, 32]; masked tokens are left out.
 
         Raises:
             UserError: a token is not finite.
         """
-        tokens = np.where(mask[:, :, None, None], tokens, np.float32(0))
-        if not np.isfinite(tokens).all():
-            item = int(np.argwhere(~np.isfinite(tokens))[0][0])
-            raise UserError(f"the teacher's tokens of episode {episode[item]} frame {frame[item]} are not finite")
+        present = tokens[mask]
+        if not np.isfinite(present).all():
+            item, view = np.argwhere(mask)[np.argwhere(~np.isfinite(present))[0][0]].tolist()
+            raise UserError(
+                f"the teacher's tokens of episode {episode[item]} frame {frame[item]}, camera "
+                f"'{self.layout.cameras[view]}' are not finite: check the checkpoint and that frame's depth"
+            )
         assert self._added + len(tokens) <= self.rows, "more rows than announced"
-        values, scales = self._codec.encode(tokens)
-        self._measure(values, scales, tokens, mask)
-        self._write("tokens", values)
-        if scales is not None:
-            self._write("scales", scales)
-        for name, column in (("episode", episode), ("frame", frame), ("mask", mask), ("digest", digest)):
-            dtype = DTYPES[self._entries[name]["dtype"]]
-            self._write(name, np.asarray(column, dtype))
+        values, scales = self._codec.encode(present)
+        self._measure(values, scales, present)
+        slots: list[int] = []
+        fresh: list[int] = []
+        for number, key in enumerate(map(bytes, digest[mask])):
+            slot = self._slots.setdefault(key, len(self._slots))
+            if slot == self._file.items + len(fresh):
+                fresh.append(number)
+            slots.append(slot)
+        stored = (values[fresh],) if scales is None else (values[fresh], scales[fresh])
+        self._file.append(*stored)
+        slot_BV = np.full(mask.shape, ABSENT, np.int32)
+        slot_BV[mask] = slots
+        digest_BVD = np.where(mask[:, :, None], digest, np.uint8(0))
+        for name, column in (("episode", episode), ("frame", frame), ("slot", slot_BV), ("digest", digest_BVD)):
+            self._file.put(name, column, row=self._added)
         self._moments.add(tokens, mask)
         self._added += len(tokens)
 
@@ -166,19 +149,9 @@ class ShardWriter:
         """Completes the shard and gives its facts."""
         assert self._added == self.rows, f"{self._added} rows added, {self.rows} announced"
         for name in ("count", "mean", "squares"):
-            self._write(name, getattr(self._moments, name), row=0)
-        sums = asdict(self._error)
-        facts = _facts(self.layout, self.first, self.last, self.rows, self._error.summary() | {"sums": sums})
-        header = self._header(facts).encode()
-        assert len(header) <= self._header_length, "the header outgrew its room"
-        self._file.seek(0)
-        self._file.write(struct.pack("<Q", self._header_length) + header.ljust(self._header_length))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        final = self.store / SHARDS / shard_name(self.first, self.last)
-        final.parent.mkdir(exist_ok=True)
-        os.replace(self._partial, final)
+            self._file.put(name, getattr(self._moments, name))
+        facts = self._facts(self._error.summary() | {"sums": asdict(self._error)})
+        self._file.finish(self.store / SHARDS / shard_name(self.first, self.last), facts)
         return facts
 
     def __enter__(self) -> "ShardWriter":
@@ -187,26 +160,17 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._partial.unlink(missing_ok=True)
+        self._file.__exit__(kind, error, trace)
 
-    def _measure(self, values: np.ndarray, scales: np.ndarray | None, tokens: np.ndarray, mask: np.ndarray) -> None:
+    def _measure(self, values: np.ndarray, scales: np.ndarray | None, tokens: np.ndarray) -> None:
         stored, reference = np.empty_like(tokens), np.empty_like(tokens)
         self._codec.decode(values, scales, out=stored)
         bf16 = Bf16()
         bf16.decode(*bf16.encode(tokens), out=reference)
-        self._error.add(stored[mask], reference[mask])
+        self._error.add(stored, reference)
 
-    def _write(self, name: str, values: np.ndarray, row: int | None = None) -> None:
-        """Writes rows from `row` (the next free one when None) on."""
-        entry = self._entries[name]
-        bytes_a_row = DTYPES[entry["dtype"]].itemsize * int(np.prod(entry["shape"][1:]))
-        start = self._added if row is None else row
-        self._file.seek(8 + self._header_length + entry["data_offsets"][0] + start * bytes_a_row)
-        self._file.write(np.ascontiguousarray(values).view(np.uint8).data)
-
-    def _header(self, facts: Mapping[str, Any]) -> str:
-        return json.dumps({"__metadata__": {"shard": json.dumps(facts, sort_keys=True)}, **self._entries})
+    def _facts(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        return shard_facts(self.layout, self.first, self.last, self.rows) | {"error_against_bf16": dict(error)}
 
 
 def shard_name(first: int, last: int) -> str:
@@ -214,20 +178,10 @@ def shard_name(first: int, last: int) -> str:
     return f"{first:06d}-{last:06d}.safetensors"
 
 
-def _facts(layout: StoreLayout, first: int, last: int, rows: int, error: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "first": first,
-        "last": last,
-        "rows": rows,
-        "cameras": list(layout.cameras),
-        "tokens_per_view": layout.tokens_per_view,
-        "channels": layout.channels,
-        "codec": layout.codec,
-        "weights_digest": layout.weights_digest,
-        "preprocessing_digest": layout.preprocessing_digest,
-        "error_against_bf16": dict(error),
-    }
+def shard_facts(layout: StoreLayout, first: int, last: int, rows: int) -> dict[str, Any]:
+    """A shard's metadata but for its error, which is measured."""
+    span = {"schema_version": SCHEMA_VERSION, "first": first, "last": last, "rows": rows}
+    return span | layout.facts()
 
 
 def finished_shard(store: Path, layout: StoreLayout, first: int, last: int, rows: int) -> Shard | None:
@@ -236,66 +190,5 @@ def finished_shard(store: Path, layout: StoreLayout, first: int, last: int, rows
     if not path.is_file():
         return None
     shard = open_shard(path)
-    wanted = _facts(layout, first, last, rows, {})
-    del wanted["error_against_bf16"]
-    return shard if all(shard.facts[key] == value for key, value in wanted.items()) else None
-
-
-def write_unavailable(store: Path, reason: str) -> None:
-    """A store that says why there are no tokens."""
-    _write_json(store / STORE, {"schema_version": SCHEMA_VERSION, "available": False, "reason": reason})
-
-
-def finish_store(
-    store: Path, layout: StoreLayout, shards: Sequence[tuple[int, int, int]], facts: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Writes store.json and the statistics over complete shards, removes scratch and shards of other attempts.
-
-    Args:
-        shards: (first episode, last episode, rows) of each shard, in order.
-        facts: what else store.json holds (teacher, preprocessing, rate).
-    """
-    moments, error, entries = Moments.zeros(layout), CodecError(), []
-    frames = 0
-    for first, last, rows in shards:
-        shard = finished_shard(store, layout, first, last, rows)
-        assert shard is not None, f"shard {shard_name(first, last)} is not complete"
-        tensors = shard.tensors
-        moments.merge(Moments(count=tensors["count"], mean=tensors["mean"], squares=tensors["squares"]))
-        figures = dict(shard.facts["error_against_bf16"])
-        error.merge(CodecError(**figures.pop("sums")))
-        frames += rows
-        entry = {"file": shard.path.name, "first": first, "last": last, "rows": rows}
-        entries.append(entry | {"error_against_bf16": figures})
-    mean, deviation = moments.by_place()
-    (store / STATISTICS).write_bytes(save({"mean": mean, "std": deviation}))
-    channel_mean, channel_std = moments.by_channel()
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "available": True,
-        **facts,
-        "cameras": list(layout.cameras),
-        "tokens_per_view": layout.tokens_per_view,
-        "channels": layout.channels,
-        "codec": layout.codec,
-        "preprocessing_digest": layout.preprocessing_digest,
-        "frames": frames,
-        "views_with_depth": {camera: int(count) for camera, count in zip(layout.cameras, moments.count, strict=True)},
-        "views_without_depth": frames * len(layout.cameras) - int(moments.count.sum()),
-        "error_against_bf16": error.summary(),
-        "channel_statistics": {"mean": channel_mean.tolist(), "std": channel_std.tolist()},
-        "shards": entries,
-    }
-    named = {entry["file"] for entry in entries}
-    for path in sorted((store / SHARDS).iterdir()):
-        if path.name not in named:
-            path.unlink()
-    shutil.rmtree(store / SCRATCH, ignore_errors=True)
-    _write_json(store / STORE, content)
-    return content
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
+    wanted = shard_facts(layout, first, last, rows)
+    return shard if all(shard.facts.get(key) == value for key, value in wanted.items()) else None

@@ -1,23 +1,19 @@
-"""Codecs and the token store: what is read is what was written, whole or not at all."""
+"""The token store: what is read is what was written."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
-from model.depth.codec import CODECS, Bf16, CodecError, find_codec
-from model.depth.store import STORE, TokenStore, open_shard
-from model.depth.writer import ShardWriter, StoreLayout, finish_store, finished_shard, write_unavailable
+from model.depth.codec import CODECS, CodecError
+from model.depth.finish import BASIS, STORE, finish_store, write_unavailable
+from model.depth.pca import read_basis
+from model.depth.store import TokenStore
+from model.depth.writer import ShardWriter, StoreLayout, finished_shard
 from model.errors import UserError
 from tests.model.depth.random_shards import CAMERAS, layout, rows, write_shard
 
@@ -26,31 +22,13 @@ FACTS = {"teacher": {"weights_digest": "w"}, "preprocessing": {}, "rate": 10.0}
 
 def write_store(store: Path, like: StoreLayout, frames: int = 6) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     written = {first: write_shard(store, like, first, frames) for first in (0, 2)}
+    if like.basis is not None:
+        like.basis.save(store / BASIS, {"frames": 1})
     finish_store(store, like, [(first, first + 1, 2 * frames) for first in written], FACTS)
     return written
 
 
-@settings(max_examples=60, deadline=None)
-@given(npst.arrays(np.float32, (3, 16), elements=st.floats(-1e6, 1e6, width=32)))
-def test_int8_is_within_half_a_step_and_never_overflows(tokens: np.ndarray) -> None:
-    values, scales = CODECS["int8"]().encode(tokens)
-    decoded = np.empty_like(tokens)
-    CODECS["int8"]().decode(values, scales, out=decoded)
-    assert np.abs(values.astype(int)).max() <= 127
-    step = scales.astype(np.float32)[:, None]
-    assert (np.abs(decoded - tokens) <= 0.5001 * step + 1e-30).all()
-
-
-def test_bf16_rounds_as_torch() -> None:
-    normal = np.random.default_rng(0).normal(size=(50, 64))
-    tokens = (normal * 10.0 ** np.linspace(-20, 30, 64)).astype(np.float32)
-    values, _ = Bf16().encode(tokens)
-    decoded = np.empty_like(tokens)
-    Bf16().decode(values, None, out=decoded)
-    assert np.array_equal(decoded, torch.from_numpy(tokens).bfloat16().float().numpy())
-
-
-@pytest.mark.parametrize("codec", sorted(CODECS))
+@pytest.mark.parametrize("codec", CODECS)
 def test_reads_back_random_frames_of_several_shards(tmp_path: Path, codec: str) -> None:
     like = layout(codec)
     written = write_store(tmp_path, like)
@@ -58,13 +36,15 @@ def test_reads_back_random_frames_of_several_shards(tmp_path: Path, codec: str) 
     assert store.available and len(store) == 24 and store.cameras == CAMERAS and store.rate == 10.0
     episode, frame = np.array([3, 0, 1, 2, 0, 9]), np.array([10, 0, 4, 2, 1, 0])
     tokens, mask = store.read(episode, frame)
-    assert tokens.shape == (6, 3, 4, 48) and tokens.dtype == np.float32 and mask.dtype == bool
+    assert tokens.shape == (6, 3, 4, 136) and tokens.dtype == np.float32 and mask.dtype == bool
     for item in range(4):
         source, valid = written[episode[item] // 2 * 2]
         row = (episode[item] % 2) * 6 + frame[item] // 2
         assert np.array_equal(mask[item], valid[row])
         wanted = np.where(valid[row][:, None, None], source[row], 0)
-        assert np.linalg.norm(tokens[item] - wanted) < 0.01 * np.linalg.norm(wanted)
+        # random tokens have no principal components: eight of 136 are lost
+        far = 0.3 if codec == "pca128-int8" else 0.01
+        assert np.linalg.norm(tokens[item] - wanted) < far * np.linalg.norm(wanted)
     assert not mask[4:].any() and not tokens[4:].any(), "frames that were not extracted"
     assert store.has(episode, frame).tolist() == [True, True, True, True, False, False]
     assert not tokens[~mask].any()
@@ -77,15 +57,15 @@ def test_the_stored_error_is_the_measured_one(tmp_path: Path) -> None:
         source, mask = written[entry["first"]]
         frames = len(source) // 2
         read, _ = store.read(np.repeat([entry["first"], entry["last"]], frames), np.tile(2 * np.arange(frames), 2))
-        reference = torch.from_numpy(source).bfloat16().float().numpy()[mask].reshape(-1, 48)
-        stored = read[mask].reshape(-1, 48)
+        reference = torch.from_numpy(source).bfloat16().float().numpy()[mask].reshape(-1, 136)
+        stored = read[mask].reshape(-1, 136)
         error = np.linalg.norm(stored - reference) / np.linalg.norm(reference)
         cosine = (stored * reference).sum(1) / np.linalg.norm(stored, axis=1) / np.linalg.norm(reference, axis=1)
         figures = entry["error_against_bf16"]
         assert figures["relative_l2"] == pytest.approx(error, rel=1e-4) and 0.002 < error < 0.01
         assert figures["cosine"] == pytest.approx(cosine.mean(), abs=1e-6)
         assert figures["cosine_min"] == pytest.approx(cosine.min(), abs=1e-6)
-    assert layout("bf16") and CodecError().summary() == {"relative_l2": 0.0, "cosine": 1.0, "cosine_min": 1.0}
+    assert CodecError().summary() == {"relative_l2": 0.0, "cosine": 1.0, "cosine_min": 1.0}
 
 
 def test_bf16_shards_have_no_error(tmp_path: Path) -> None:
@@ -98,7 +78,7 @@ def test_statistics_are_those_of_the_tokens(tmp_path: Path) -> None:
     tokens = np.concatenate([source for source, _ in written.values()])
     mask = np.concatenate([valid for _, valid in written.values()])
     store = TokenStore.open(tmp_path)
-    flat = tokens[mask].reshape(-1, 48).astype(np.float64)
+    flat = tokens[mask].reshape(-1, 136).astype(np.float64)
     np.testing.assert_allclose(store.channel_mean, flat.mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(store.channel_std, flat.std(0), rtol=1e-5)
     for view in range(3):
@@ -116,44 +96,6 @@ def test_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:
     write_shard(tmp_path / "c", like, 0, 6, 5)
     first, again = ((tmp_path / n / "shards/000000-000001.safetensors").read_bytes() for n in ("a", "c"))
     assert first == again
-
-
-WRITE_FOREVER = """
-import sys
-sys.path[:0] = [{tests!r}, {root!r}]
-from pathlib import Path
-from random_shards import layout, write_shard
-print("ready", flush=True)
-for first in range(0, 100000, 2):
-    write_shard(Path({store!r}), layout(tokens=16), first, 20)
-"""
-
-
-def test_a_kill_at_any_moment_leaves_only_whole_shards(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    like, seen = layout(tokens=16), 0
-    for attempt in range(4):
-        store = tmp_path / str(attempt)
-        tests = Path(__file__).parent
-        code = WRITE_FOREVER.format(tests=str(tests), root=str(tests.parents[2]), store=str(store))
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None and process.stdout.readline() == "ready\n"
-            while not any((store / "shards").glob("*")):
-                assert process.poll() is None
-                time.sleep(0.002)
-            time.sleep(float(rng.uniform(0, 0.2)))
-            process.send_signal(signal.SIGKILL)
-        for path in sorted((store / "shards").iterdir()):
-            shard = open_shard(path)
-            first = shard.facts["first"]
-            assert finished_shard(store, like, first, first + 1, 40) is not None
-            tokens, mask, digest = rows(40, like, first)
-            assert np.array_equal(shard.tensors["mask"], mask) and np.array_equal(shard.tensors["digest"], digest)
-            decoded = np.empty_like(tokens)
-            find_codec("int8").decode(shard.tensors["tokens"], shard.tensors["scales"], out=decoded)
-            assert np.abs(decoded - tokens)[mask].max() < 0.1
-            seen += 1
-    assert seen >= 4
 
 
 def test_what_an_earlier_attempt_left_is_swept(tmp_path: Path) -> None:
@@ -202,6 +144,47 @@ def test_damage_and_foreign_stores_are_named(tmp_path: Path) -> None:
         TokenStore.open(tmp_path / "shards")
 
 
+def test_another_number_of_tokens_than_the_policy_needs_is_named(tmp_path: Path) -> None:
+    write_store(tmp_path, layout(tokens=4))
+    with pytest.raises(UserError, match="holds 4 tokens a view, 256 are needed: .*num_tokens=256"):
+        TokenStore.open(tmp_path, tokens_per_view=256)
+
+
+def test_a_basis_that_is_missing_or_another_is_named(tmp_path: Path) -> None:
+    like = layout("pca128-int8")
+    write_store(tmp_path, like)
+    basis, fitted_on = read_basis(tmp_path / BASIS)
+    assert basis.digest == like.basis.digest and fitted_on == {"frames": 1}
+    layout("pca128-int8", channels=144).basis.save(tmp_path / BASIS, {})
+    with pytest.raises(UserError, match="basis.safetensors has the digest .*, store.json names"):
+        TokenStore.open(tmp_path)
+    (tmp_path / BASIS).write_bytes(b"no basis")
+    with pytest.raises(UserError, match="holds no basis of tokens"):
+        TokenStore.open(tmp_path)
+    (tmp_path / BASIS).unlink()
+    with pytest.raises(UserError, match="basis.safetensors is missing: .*cannot be read without it"):
+        TokenStore.open(tmp_path)
+
+
+def test_a_store_of_version_1_is_read(tmp_path: Path) -> None:
+    """As issue 2 wrote it: tokens [rows, V, N, C] with a mask, every view stored."""
+    like, rng = layout(), np.random.default_rng(0)
+    values, mask = rng.integers(-127, 128, (2, 3, 4, 136)).astype(np.int8), np.array([[1, 0, 1], [1, 1, 1]], bool)
+    scales = rng.uniform(0.01, 0.1, (2, 3, 4)).astype(np.float16)
+    facts = {"schema_version": 1, "first": 0, "last": 1, "rows": 2, **like.facts()}
+    del facts["basis_digest"]
+    tensors = {"tokens": values, "scales": scales, "mask": mask, "episode": np.array([0, 1]), "frame": np.array([0, 7])}
+    (tmp_path / "shards").mkdir()
+    save_file(tensors, tmp_path / "shards/000000-000001.safetensors", metadata={"shard": json.dumps(facts)})
+    entry = {"file": "000000-000001.safetensors", "first": 0, "last": 1, "rows": 2}
+    content = {"schema_version": 1, "available": True, **FACTS, **facts, "shards": [entry]}
+    (tmp_path / STORE).write_text(json.dumps(content | {"schema_version": 1}))
+    tokens, seen = TokenStore.open(tmp_path).read(np.array([1, 0]), np.array([7, 0]))
+    assert np.array_equal(seen, mask[::-1])
+    wanted = values.astype(np.float32) * scales[..., None].astype(np.float32)
+    assert np.array_equal(tokens, np.where(mask, 1, 0)[::-1, :, None, None] * wanted[::-1])
+
+
 def test_an_unavailable_store_says_why(tmp_path: Path) -> None:
     write_unavailable(tmp_path, "the dataset has no depth")
     store = TokenStore.open(tmp_path, weights_digest="any")
@@ -213,7 +196,7 @@ def test_tokens_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     tokens, mask, digest = rows(2, like, 0)
     mask[:] = True
     tokens[1, 2, 3, 4] = np.nan
-    with pytest.raises(UserError, match="episode 7 frame 1 are not finite"):
+    with pytest.raises(UserError, match="episode 7 frame 1, camera 'cam_right_wrist' are not finite"):
         with ShardWriter(store=tmp_path, layout=like, first=7, last=7, rows=2) as writer:
             writer.add(np.array([7, 7]), np.array([0, 1]), tokens, mask, digest)
     assert not list(tmp_path.rglob("*.partial")) and not (tmp_path / "shards").exists()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.depth.extraction import check_depth
+from model.depth.frames import check_depth
 from model.depth.teacher import Preprocessing, load_teacher, seeded_teacher
 from model.errors import UserError
 
@@ -97,7 +97,7 @@ def test_a_checkpoint_replaces_the_stand_in(tmp_path: Path) -> None:
 
 
 def test_preprocessing_squashes_and_truncates() -> None:
-    preprocessing = Preprocessing(image_size=28, num_tokens=4)
+    preprocessing = Preprocessing(image_size=28, num_tokens=4, aspect="squash")
     image = np.random.default_rng(0).integers(0, 256, (2, 60, 80, 3)).astype(np.uint8)
     depth = np.arange(2 * 60 * 80, dtype=np.float32).reshape(2, 60, 80)
     image_B3SS, depth_B1SS = preprocessing(image, depth)
@@ -111,7 +111,8 @@ def test_preprocessing_squashes_and_truncates() -> None:
 def test_every_setting_is_in_the_digest() -> None:
     settings = [
         Preprocessing(), Preprocessing(image_size=98), Preprocessing(num_tokens=49),
-        Preprocessing(enable_depth_mask=True), Preprocessing(precision="bf16"),
+        Preprocessing(enable_depth_mask=True), Preprocessing(precision="bf16"), Preprocessing(aspect="squash"),
+        Preprocessing(depth_source="simulation"), Preprocessing(depth_version="another model"),
     ]  # fmt: skip
     assert len({setting.digest for setting in settings}) == len(settings)
     assert Preprocessing().digest == Preprocessing(image_size=112).digest
@@ -124,6 +125,16 @@ def test_impossible_settings_are_refused() -> None:
         Preprocessing(image_size=7)
     with pytest.raises(UserError, match="unknown precision 'fp16'"):
         Preprocessing(precision="fp16")
+    with pytest.raises(UserError, match="unknown aspect 'sqaush'.*Did you mean 'squash'"):
+        Preprocessing(aspect="sqaush")
+
+
+def test_frames_that_are_not_square_are_refused_with_what_to_do() -> None:
+    image, depth = np.zeros((1, 48, 64, 3), np.uint8), np.ones((1, 48, 64), np.float32)
+    wanted = "64x48 pixels are not square: .* give 14 x 18 = 252 tokens where the policy needs 256; crop .* to 48x48"
+    with pytest.raises(UserError, match=wanted):
+        Preprocessing(image_size=224, num_tokens=256)(image, depth)
+    assert Preprocessing(image_size=28, num_tokens=4, aspect="squash").square(image).shape == (1, 28, 28, 3)
 
 
 def test_millimetres_are_detected_by_range() -> None:
