@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.train import recipe
-from components.train.pretrain import CONFIG, WEIGHTS
+from components.train.pretrain import CONFIG, TOKENIZER, WEIGHTS
 from model.errors import UserError, unknown_name
 from model.progress import Progress
 
@@ -59,13 +59,15 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     from model.bundle import export_bundle, seeded_policy
     from model.config import PolicyConfig
     from model.data.sampler import task_shares
+    from model.data.text import InstructionTokenizer
 
     packed, tokens = recipe.open_inputs(inputs)
     pretrained = json.loads((inputs["checkpoint"] / CONFIG).read_text())
     config = PolicyConfig.from_dict(pretrained["policy"])
     policy = seeded_policy(config, parameters.seed).train()
     policy.load_state_dict(load_file(inputs["checkpoint"] / WEIGHTS), strict=True)
-    prepared = recipe.preparation(packed, config, pretrained["normalization"])
+    tokenizer = InstructionTokenizer.load(inputs["checkpoint"] / TOKENIZER)
+    prepared = recipe.preparation(packed, config, pretrained["normalization"], tokenizer)
     favourite = task_number(packed, parameters.task)
     weights = task_shares(range(len(packed.meta.tasks)), favourite, parameters.replay)
     result = recipe.run_training(policy, packed, tokens, prepared, parameters, weights, output, progress)

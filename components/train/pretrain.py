@@ -12,14 +12,17 @@ from model.progress import Progress
 
 NAME = "pretrain"
 INPUTS = ("packed", "tokens")
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(recipe.TrainingParameters):
-    """`depth_weight` or `goal_weight` 0 switches that loss, its queries and its head off."""
+    """`depth_weight` or `goal_weight` 0 switches that loss, its queries and its head off. `initial_checkpoint` is a
+    folder that `lingbot checkpoint import`, an earlier pretraining or a bundle's export wrote; its sizes and its
+    tokenizer count then, not those of `preset`."""
 
     preset: str = "demo"
+    initial_checkpoint: str = ""
     horizon: int = 20
     normalization: str = "meanstd"
     depth_weight: float = 0.2
@@ -40,21 +43,31 @@ class Parameters(recipe.TrainingParameters):
 
 
 def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progress: Progress) -> dict[str, Any]:
-    """Trains from seeded weights; resumes from the newest complete checkpoint in `output`."""
+    """Trains from seeded or initial weights; resumes from the newest complete checkpoint in `output`."""
     from safetensors.torch import save_file
 
+    from components.train.start import find_start
     from model.bundle import seeded_policy
     from model.data.sampler import task_shares
 
     packed, tokens = recipe.open_inputs(inputs)
+    start = find_start(parameters.preset, parameters.initial_checkpoint, packed)
     config = recipe.fit_config(
-        parameters.preset, parameters.horizon, parameters.depth_weight, parameters.goal_weight, packed, tokens
+        start.config,
+        start.tokenizer,
+        parameters.horizon,
+        parameters.depth_weight,
+        parameters.goal_weight,
+        packed,
+        tokens,
     )
     policy = seeded_policy(config, parameters.seed).train()
-    prepared = recipe.preparation(packed, config, parameters.normalization)
+    start.load(policy, progress)
+    prepared = recipe.preparation(packed, config, parameters.normalization, start.tokenizer)
     weights = task_shares(range(len(packed.meta.tasks)), None, 0)
     result = recipe.run_training(policy, packed, tokens, prepared, parameters, weights, output, progress)
     save_file(policy.state_dict(), output / WEIGHTS)
+    start.tokenizer.save(output / TOKENIZER)
     facts = {"schema_version": 1, "policy": config.to_dict(), "normalization": parameters.normalization}
     (output / CONFIG).write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
     shutil.rmtree(output / recipe.CHECKPOINTS, ignore_errors=True)

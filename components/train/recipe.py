@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from model.bundle import Preparation
     from model.config import PolicyConfig
     from model.data.packed import PackedDataset
+    from model.data.text import InstructionTokenizer
     from model.depth.store import TokenStore
     from model.training.loop import TrainingResult
     from model.vla.policy import Policy
@@ -51,21 +52,19 @@ class TrainingParameters:
 
 
 def fit_config(
-    preset_name: str,
+    base: "PolicyConfig",
+    tokenizer: "InstructionTokenizer",
     horizon: int,
     depth_weight: float,
     goal_weight: float,
     packed: "PackedDataset",
     tokens: "TokenStore",
 ) -> "PolicyConfig":
-    """The preset fitted to the data: views, text length, the teacher's shape, and only losses that have data."""
-    from model.config import preset
-
-    base = preset(preset_name)
+    """`base` fitted to the data: views, text length, the teacher's shape, and only losses that have data."""
     meta = packed.meta
     if meta.image_size != base.vision.image_size:
         raise UserError(
-            f"packed frames are {meta.image_size} px, but preset '{base.name}' takes {base.vision.image_size}: "
+            f"packed frames are {meta.image_size} px, but policy '{base.name}' takes {base.vision.image_size}: "
             f"set pack.image_size={base.vision.image_size}."
         )
     depth = None
@@ -78,19 +77,14 @@ def fit_config(
             target_channels=tokens.channels,
         )
     goal = replace(base.goal, weight=goal_weight) if base.goal and goal_weight > 0 and meta.has_goal else None
-    tokenizer = instruction_tokenizer(packed, base.text.vocab_size)
     longest = max(tokenizer.length(task) for task in meta.tasks)
     text = replace(base.text, max_length=longest + TEXT_MARGIN)
     return replace(base, views=len(meta.cameras), horizon=horizon, text=text, depth=depth, goal=goal)
 
 
-def instruction_tokenizer(packed: "PackedDataset", vocab_size: int) -> Any:
-    from model.data.text import InstructionTokenizer
-
-    return InstructionTokenizer.train(packed.meta.tasks, vocab_size)
-
-
-def preparation(packed: "PackedDataset", config: "PolicyConfig", normalization: str) -> "Preparation":
+def preparation(
+    packed: "PackedDataset", config: "PolicyConfig", normalization: str, tokenizer: "InstructionTokenizer"
+) -> "Preparation":
     """What training and serving share, from the packed set's own statistics."""
     from model.bundle import prepare
     from model.robots import find_robot
@@ -104,7 +98,7 @@ def preparation(packed: "PackedDataset", config: "PolicyConfig", normalization: 
         dimensions=config.dimensions,
         goal_mean=goal[0],
         goal_std=goal[1],
-        tokenizer=instruction_tokenizer(packed, config.text.vocab_size),
+        tokenizer=tokenizer,
         control_hz=packed.meta.fps,
         tasks=tuple(packed.meta.tasks),
     )

@@ -48,7 +48,7 @@ def _import(args: argparse.Namespace) -> int:
         print(f"warning: {warning}")
     drawn = f", {len(record['seeds'])} of them drawn with seed {args.seed}" if record["seeds"] else ""
     print(f"{args.target}: {record['policy']}, {record['parameters']:,} parameters, {record['tensors']} tensors{drawn}")
-    print(f"start from it with: lingbot run --set pretrain.initial_checkpoint={args.target}")
+    print(f"start from it with: lingbot run --set pretrain.initial_checkpoint={args.target.resolve()}")
     return 0
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from components.train import finetune, pretrain
 from model.bundle import load_bundle
-from model.depth.writer import write_unavailable
+from model.depth.finish import write_unavailable
 from model.errors import UserError
 from model.inference import Observation
 from model.progress import Silent
@@ -56,8 +56,8 @@ def digest(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_pretraining_writes_weights_config_and_metrics_alone(checkpoint: Path) -> None:
-    assert set(digest(checkpoint)) == {"model.safetensors", "config.json", "metrics.jsonl"}
+def test_pretraining_writes_weights_config_tokenizer_and_metrics_alone(checkpoint: Path) -> None:
+    assert set(digest(checkpoint)) == {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"}
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["policy"]["depth"] is None and config["policy"]["views"] == 3 and config["policy"]["horizon"] == 6
 
@@ -107,7 +107,7 @@ def test_an_unknown_task_is_answered_with_the_nearest(
 
 def test_frames_of_another_size_than_the_preset_are_refused(tmp_path: Path, inputs: dict[str, Path]) -> None:
     pack_memory(tmp_path / "packed", image_size=28)
-    with pytest.raises(UserError, match="packed frames are 28 px, but preset 'debug' takes 56: set pack.image_size=56"):
+    with pytest.raises(UserError, match="packed frames are 28 px, but policy 'debug' takes 56: set pack.image_size=56"):
         pretrain.run({**inputs, "packed": tmp_path / "packed"}, tmp_path, PRETRAIN, Silent())
 
 

@@ -1,0 +1,79 @@
+"""Where pretraining starts: a preset with seeded weights, or a policy that was trained or imported before."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.errors import UserError
+from model.progress import Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from model.config import PolicyConfig
+    from model.data.packed import PackedDataset
+    from model.data.text import InstructionTokenizer
+    from model.vla.policy import Policy
+
+SWITCHED = ("modalities.depth.", "modalities.goal.")  # what the data or a weight of 0 can switch off
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A configuration before it is fitted to the data, the tokenizer of its embeddings, and weights, if any."""
+
+    config: "PolicyConfig"
+    tokenizer: "InstructionTokenizer"
+    state: "Mapping[str, Tensor] | None" = None
+
+    def load(self, policy: "Policy", progress: Progress) -> None:
+        """Puts the weights into a policy of the fitted configuration; does nothing without weights.
+
+        Raises:
+            UserError: a tensor has another shape, because the depth teacher's tokens have.
+        """
+        if self.state is None:
+            return
+        own = policy.state_dict()
+        left = [name for name in self.state if name not in own]
+        assert all(name.startswith(SWITCHED) for name in left) and own.keys() <= self.state.keys()
+        misshaped = [
+            f"{name} {list(self.state[name].shape)}, not {list(own[name].shape)}"
+            for name in own
+            if self.state[name].shape != own[name].shape
+        ]
+        if misshaped:
+            raise UserError(
+                f"the initial checkpoint was trained with other depth tokens than those of this dataset: "
+                f"{'; '.join(misshaped)}. Extract tokens of its number and width (extract_depth_tokens), or set "
+                f"pretrain.depth_weight=0."
+            )
+        policy.load_state_dict({name: self.state[name] for name in own}, strict=True)
+        if left:
+            parts = sorted({name.split(".")[1] for name in left})
+            progress.message(f"not taken from the initial checkpoint, because it is switched off: {', '.join(parts)}")
+
+
+def find_start(preset: str, initial_checkpoint: str, packed: "PackedDataset") -> Start:
+    """The start that the parameters name; a checkpoint brings its own configuration and tokenizer.
+
+    A checkpoint without a tokenizer gets one trained on the dataset's sentences, as a preset does.
+
+    Raises:
+        UserError: no such preset, or no policy in that folder.
+    """
+    from model.config import preset as preset_of
+    from model.data.text import InstructionTokenizer
+
+    if not initial_checkpoint:
+        config = preset_of(preset)
+        return Start(config=config, tokenizer=InstructionTokenizer.train(packed.meta.tasks, config.text.vocab_size))
+    from model.released.folder import read_policy_folder
+
+    folder = read_policy_folder(Path(initial_checkpoint))
+    if folder.tokenizer:
+        tokenizer = InstructionTokenizer.load(folder.tokenizer)
+    else:
+        tokenizer = InstructionTokenizer.train(packed.meta.tasks, folder.config.text.vocab_size)
+    return Start(config=folder.config, tokenizer=tokenizer, state=folder.state)
