@@ -85,6 +85,10 @@ class Video:
         for frame in self._decode(positions):
             yield frame.to_ndarray(format=pixel_format)
 
+    def decoded(self, first: int, last: int) -> Iterator[Any]:
+        """The frames [first, last) as PyAV gives them (`av.VideoFrame`): planes as stored, nothing is converted."""
+        return self._decode(range(first, last))
+
     def check(self, first: int, last: int, stride: int = 1) -> None:
         """Decodes [first, last), every `stride`-th frame and the last, and converts nothing.
 
