@@ -44,6 +44,11 @@ EXPECTED = {
     "models rollback": {"--model", "--alias", "--to", "--reason"},
     "models history": {"--model", "--alias", "--json"},
     "models verify": {"--model"},
+    "plan tokens": {
+        "--hours", "--views", "--rate", "--codec", "--teacher", "--tokens", "--monocular", "--gpus",
+        "--samples-per-second", "--passes", "--views-per-second", "--teraflops", "--bandwidth", "--months",
+        "--gpu-hour-price", "--terabyte-month-price", "--json",
+    },
     "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
 }  # fmt: skip
 
