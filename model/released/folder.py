@@ -50,23 +50,28 @@ def read_policy_folder(path: Path) -> PolicyFolder:
             f"{path} has no {CONFIG}: give a bundle, a pretrained checkpoint, or what `lingbot checkpoint import` "
             f"wrote{hint}."
         )
-    values = read_json(path / CONFIG)
-    if not isinstance(values.get("policy"), dict):
-        raise UserError(
-            f"{path / CONFIG} has no 'policy': a released or Qwen2.5-VL directory goes through "
-            f"`lingbot checkpoint import {path} TARGET` first."
-        )
+    config = read_policy_config(path / CONFIG)
     if (path / "manifest.json").is_file():
         from model.bundle import verify_bundle
 
         verify_bundle(path)
-    config = PolicyConfig.from_dict(values["policy"])
     if (path / "model.safetensors").is_file():  # a bundle also holds golden.safetensors, which is no weight
         state = dict(open_tensors(path / "model.safetensors"))
     else:
         state = dict(open_tensors(path))
     check_state(path, config, {name: tuple(tensor.shape) for name, tensor in state.items()})
     return PolicyFolder(path=path, config=config, state=state)
+
+
+def read_policy_config(path: Path) -> PolicyConfig:
+    """The configuration in a `config.json` of ours. UserError when it is another's, or of another version."""
+    values = read_json(path)
+    if not isinstance(values.get("policy"), dict):
+        raise UserError(
+            f"{path} has no 'policy': a released or Qwen2.5-VL directory goes through `lingbot checkpoint import "
+            f"{path.parent} TARGET` first."
+        )
+    return PolicyConfig.from_dict(values["policy"])
 
 
 def check_state(path: Path, config: PolicyConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from model.config import PolicyConfig, preset
 from model.released.configuration import policy_config
-from model.released.folder import TOKENIZER, new_folder
+from model.released.folder import TOKENIZER, new_folder, read_policy_config
 from model.released.qwen import read_qwen
-from model.released.settings import CONFIG, OWN, read_json, read_settings
+from model.released.settings import CONFIG, OWN, read_settings
 from model.released.shards import SHARD_SIZE, parse_size, write_tensors
 from model.released.tensors import LazyTensors, open_tensors
 from model.vla.released import DEPTH_QUERIES, lacks_depth_queries, policy_state, released_state
@@ -56,7 +56,7 @@ def import_released(source: Path, target: Path, *, preset_name: str = "", seed: 
     opened = [tensors]
     facts: dict[str, Any] = {}
     if (own / CONFIG).is_file():
-        config = PolicyConfig.from_dict(read_json(own / CONFIG)["policy"])
+        config = read_policy_config(own / CONFIG)
         files = [own / CONFIG]
         if any(own.glob("*.safetensors")):
             opened.append(open_tensors(own))

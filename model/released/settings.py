@@ -134,6 +134,10 @@ def _check_kind(path: Path, content: Mapping[str, Any]) -> None:
             f"{path}: vlm_family is {content['vlm_family']!r}, so this is LingBot-VLA 2, with another backbone and a "
             f"mixture of experts: give a checkpoint of LingBot-VLA 1 (type 'pi0')."
         )
+    if "policy" in content:
+        raise UserError(
+            f"{path} is of a policy's folder of ours: it needs no import, and `lingbot checkpoint export` reads it."
+        )
     if content.get("model_type") == "qwen2_5_vl":
         raise UserError(
             f"{path} is of Qwen2.5-VL, not of a LingBot-VLA policy: import it with --from qwen2_5_vl --preset NAME."

@@ -142,6 +142,7 @@ def test_tensors_of_another_model_are_named() -> None:
     [
         ({"vlm_family": "qwen3_vl"}, "this is LingBot-VLA 2.*give a checkpoint of LingBot-VLA 1"),
         ({"model_type": "qwen2_5_vl"}, "import it with --from qwen2_5_vl --preset NAME"),
+        ({"schema_version": 1, "policy": {}}, "is of a policy's folder of ours: it needs no import"),
         ({"type": "smolvla"}, "type is 'smolvla': a released LingBot-VLA has 'pi0'"),
         ({"chunk_size": "50"}, "config.json: chunk_size is '50': it must be a whole number above 0"),
         ({"max_state_dim": 32, "max_action_dim": 75}, "max_state_dim 32 and max_action_dim 75 differ"),
