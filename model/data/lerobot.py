@@ -2,7 +2,8 @@
 
 Frame i of an episode is row i of its table and the i-th frame of its video. Declared timestamps are read, never used to
 pick a frame: datasets exist whose timestamps start at 0.05 s while their video starts at 0. Whatever cannot be read
-raises a UserError that names dataset, episode, frame and column or camera; nothing is skipped or replaced.
+raises a UserError (a SampleError where it is of one episode) that names dataset, episode, frame and column or camera;
+nothing is skipped or replaced.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.data.bad_samples import SampleError
 from model.data.files import DatasetFiles, FileSystem
 from model.data.lerobot_layout import (
     IMAGE_PREFIX,
@@ -115,7 +117,7 @@ class LeRobotDataset:
         """The raw columns of one episode, in the order of its frames."""
         place = self.episode(episode).table
         if place is None:
-            raise UserError(f"{self._name(episode)}: its table is missing. Restore it, or leave the episode out.")
+            raise self._bad(episode, None, "table", ": its table is missing. Restore it, or leave the episode out.")
         if self.info.version != "v3.0":
             return read_parquet(self._files, place)
         # v3.0 files hold many episodes, and are read in order: keep the last one.
@@ -124,7 +126,8 @@ class LeRobotDataset:
             self._table = (place, table, self._rows(place, table))
         _, table, rows = self._table
         if episode not in rows:
-            raise UserError(f"{self._name(episode)}: {place} has no row of it. Restore it, or leave the episode out.")
+            sentence = f": {place} has no row of it. Restore it, or leave the episode out."
+            raise self._bad(episode, None, "table", sentence)
         first, last = rows[episode]
         return table.slice(first, last - first)
 
@@ -150,9 +153,8 @@ class LeRobotDataset:
             UserError: the column is missing, or a frame has another width than declared.
         """
         if key not in table.column_names:
-            raise UserError(
-                f"{self._name(episode)}: column '{key}' is missing; it has {', '.join(table.column_names)}."
-            )
+            sentence = f": column '{key}' is missing; it has {', '.join(table.column_names)}."
+            raise self._bad(episode, None, key, sentence)
         column = table[key].combine_chunks()
         feature = self.info.features.get(key)
         width = feature.shape[0] if feature is not None and feature.shape else 1
@@ -164,10 +166,9 @@ class LeRobotDataset:
         widths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
         if (wrong := np.flatnonzero(widths != width)).size:
             frame = int(wrong[0])
-            raise UserError(
-                f"{self._name(episode)} frame {frame}: column '{key}' has {int(widths[frame])} values, "
-                f"meta/info.json declares {width}."
-            )
+            width_found = int(widths[frame])
+            sentence = f" frame {frame}: column '{key}' has {width_found} values, meta/info.json declares {width}."
+            raise self._bad(episode, frame, key, sentence)
         values = pc.cast(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
         return values.reshape(len(column), width)
 
@@ -181,9 +182,8 @@ class LeRobotDataset:
                 continue
             number = table[key][0].as_py()
             if number not in self.tasks:
-                raise UserError(
-                    f"{self._name(episode)} frame 0: column '{key}' is {number}, meta/tasks has no such task."
-                )
+                sentence = f" frame 0: column '{key}' is {number}, meta/tasks has no such task."
+                raise self._bad(episode, 0, key, sentence)
             if is_instruction(self.tasks[number]):
                 return self.tasks[number].strip()
         return self.episode(episode).instruction.strip()
@@ -223,42 +223,46 @@ class LeRobotDataset:
     def _read(
         self, episode: int, key: str, clip: Clip | None, indices: Sequence[int] | None, pixel_format: str
     ) -> Iterator[np.ndarray]:
-        what = f"{self._name(episode)}, camera '{key}'"
+        what = f", camera '{key}'"
         if clip is None:
             kind = "depth video" if pixel_format == "gray16le" else "video"
-            raise UserError(f"{what}: its {kind} is missing. Restore it, or leave the episode out.")
+            sentence = f"{what}: its {kind} is missing. Restore it, or leave the episode out."
+            raise self._bad(episode, None, key, sentence)
+        first = 0
         try:
             video, first, last = self.clip(clip)
             wanted = range(last - first) if indices is None else indices
             if outside := [index for index in wanted if not 0 <= index < last - first]:
-                raise VideoError(f"frame {outside[0]} is asked for, the episode has {last - first} frames there")
+                raise VideoError(f"is asked for, the episode has {last - first} frames there", first + outside[0])
             yield from video.read([first + index for index in wanted], pixel_format)
         except VideoError as error:
-            raise UserError(f"{what} ({clip.file}): {error}. Restore it, or leave the episode out.") from error
+            own = error.counted_from(first)
+            sentence = f"{what} ({clip.file}): {own}. Restore it, or leave the episode out."
+            raise self._bad(episode, own.position, key, sentence) from error
 
     def _stored_images(self, episode: int, key: str, indices: Sequence[int] | None) -> Iterator[np.ndarray]:
         table = self.table(episode)
         if key not in table.column_names:
-            raise UserError(f"{self._name(episode)}: column '{key}' is missing, its images are stored there.")
+            raise self._bad(episode, None, key, f": column '{key}' is missing, its images are stored there.")
         column = table[key]
         for index in range(len(column)) if indices is None else indices:
             cell = column[index].as_py()
             try:
                 yield decode_image(cell["bytes"] if isinstance(cell, dict) else cell)
             except (VideoError, TypeError) as error:
-                raise UserError(
-                    f"{self._name(episode)} frame {index}: column '{key}' holds no image ({error})."
-                ) from error
+                sentence = f" frame {index}: column '{key}' holds no image ({error})."
+                raise self._bad(episode, index, key, sentence) from error
 
     def _finite(self, episode: int, table: "pa.Table", key: str, dtype: Any) -> np.ndarray:
         values = self.column(episode, table, key)
         bad = np.argwhere(~np.isfinite(values))
         if bad.size:
             frame, dimension = map(int, bad[0])
-            raise UserError(
-                f"{self._name(episode)} frame {frame}: column '{key}' dimension {dimension} is "
-                f"{values[frame, dimension]}. Leave the episode out: `lingbot data validate` writes the list."
+            sentence = (
+                f" frame {frame}: column '{key}' dimension {dimension} is {values[frame, dimension]}. "
+                "Leave the episode out: `lingbot data validate` writes the list."
             )
+            raise self._bad(episode, frame, key, sentence)
         return values.astype(dtype)
 
     def _rows(self, place: str, table: "pa.Table") -> dict[int, tuple[int, int]]:
@@ -279,5 +283,6 @@ class LeRobotDataset:
     def _open_video(self, file: str) -> Video:
         return Video(lambda: self._files.source(file))
 
-    def _name(self, episode: int) -> str:
-        return f"{self.root}: episode {episode}"
+    def _bad(self, episode: int, frame: int | None, column: str, sentence: str) -> SampleError:
+        """The error of what cannot be read; `sentence` goes on after the dataset and the episode."""
+        return SampleError(f"{self.root}: episode {episode}{sentence}", episode, frame, column)

@@ -1,7 +1,9 @@
 """The reader against datasets of each version, exact frames, and errors that name the sample."""
 
 import json
+import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from model.data.bad_samples import SampleError
 from model.data.lerobot import LeRobotDataset
 from model.data.lerobot_layout import VERSIONS
 from model.data.video import Video, VideoError
@@ -272,3 +275,18 @@ def test_a_check_with_a_stride_decodes_the_frames_it_names(tmp_path: Path) -> No
     damaged.check(0, 12, stride=11)
     with pytest.raises(VideoError, match="frame 5 does not decode"):
         damaged.check(0, 12)
+
+
+def test_a_damaged_frame_is_counted_from_its_episodes_start(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Episodes share a file in v3.0: frame 23 of the file is frame 3 of the second episode of 20."""
+
+    def fails(video: Video, positions: list[int], pixel_format: str) -> Iterator[np.ndarray]:
+        raise VideoError("does not decode (damaged)", positions[3])
+        yield
+
+    monkeypatch.setattr(Video, "read", fails)
+    with pytest.raises(SampleError, match=r"episode 1, camera '.*cam_high' \(.*mp4\): frame 3 does not") as raised:
+        list(LeRobotDataset.open(clean).frames(1, "cam_high"))
+    copied = pickle.loads(pickle.dumps(raised.value))  # as process pools do
+    assert (copied.episode, copied.frame, copied.column) == (1, 3, "observation.images.cam_high")
+    assert str(copied) == str(raised.value)
