@@ -14,14 +14,18 @@ Shapes: B batch, N suffixes, S their length, L shared keys, H query heads, G key
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from model.errors import unknown_name
 from model.vla.layout import Rectangle, square
+
+if TYPE_CHECKING:  # FlexAttention's module costs 116 MB and 2 s: only its own back end loads it
+    from torch.nn.attention.flex_attention import BlockMask
 
 MASKED = -2.3819763e38  # the released constant: masked scores are set to it, not added
 
@@ -37,7 +41,7 @@ class Mask:
     visible_SS: Tensor | None = None  # the same as one square; None: everything is seen
     valid_BS: Tensor | None = None  # own keys that are there; None: all
     shared_valid_BL: Tensor | None = None
-    blocks: BlockMask | None = None  # of the flex back end
+    blocks: "BlockMask | None" = None  # of the flex back end
 
     def dense(self, batch: int, length: int, shared: int, device: torch.device) -> Tensor:
         """bool [B, S, L + S]: the whole mask of one suffix."""
@@ -163,17 +167,24 @@ def _dense(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared
     return torch.einsum("bnhsk,bnkhc->bnshc", weights, v.float()).to(v.dtype).flatten(3)
 
 
-_fused_flex = torch.compile(flex_attention)  # compiled at its first call; uncompiled it materialises all scores
+@cache
+def _fused_flex() -> Any:
+    """FlexAttention as one kernel; uncompiled it materialises all scores."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
 
 
 def _flex(q_BNSHC: Tensor, k_BNSGC: Tensor, v_BNSGC: Tensor, mask: Mask, shared: Shared | None) -> Tensor:
     """FlexAttention over the shared keys once and all suffixes' own keys in a row; the BlockMask keeps them apart."""
+    from torch.nn.attention.flex_attention import flex_attention
+
     B, N, S, H, _ = q_BNSHC.shape
     q, k, v = (t.flatten(1, 2) for t in (q_BNSHC, k_BNSGC, v_BNSGC))
     if shared is not None:
         k, v = torch.cat([shared[0], k], dim=1), torch.cat([shared[1], v], dim=1)
     q, k, v = (t.transpose(1, 2) for t in (q, k, v))
-    kernel = _fused_flex if q.is_cuda else flex_attention
+    kernel = _fused_flex() if q.is_cuda else flex_attention
     out = kernel(q, k, v, block_mask=mask.blocks, enable_gqa=q.shape[1] != k.shape[1])
     assert isinstance(out, Tensor)
     return out.transpose(1, 2).reshape(B, N, S, -1)
@@ -190,7 +201,9 @@ def _joint_keys(k_BNSGC: Tensor, v_BNSGC: Tensor, shared: Shared | None) -> tupl
 
 def _block_mask(
     visible_SS: Tensor, valid_BS: Tensor | None, shared_valid_BL: Tensor | None, suffixes: int
-) -> BlockMask:
+) -> "BlockMask":
+    from torch.nn.attention.flex_attention import create_block_mask
+
     device, S = visible_SS.device, visible_SS.shape[0]
     valid = valid_BS if valid_BS is not None else shared_valid_BL
     assert valid is not None
