@@ -131,6 +131,10 @@ def create_bundle(path: Path, *, preset: str = "debug", robot: str = "aloha_sim"
     from dataclasses import replace
 
     chosen = load_robot(robot)
+    if chosen.control_hz is None:
+        raise UserError(
+            f"robot '{chosen.id}' has no verified control rate: write control_hz in model/robots/{chosen.id}.yaml."
+        )
     config = replace(policy_preset(preset), views=len(chosen.cameras))
     statistics = {"state": _statistics_of_limits(chosen), "action": _statistics_of_limits(chosen)}
     task = "lift the cube with the right arm"

@@ -67,7 +67,12 @@ def hindsight_goals(opening: np.ndarray, position: np.ndarray) -> tuple[np.ndarr
 
 
 def gripper_side(robot: "Robot", dim: int) -> str | None:
-    """`left` or `right` for a gripper dimension, by its canonical slot or else by its name; None when neither says."""
+    """`left` or `right` for a gripper dimension, by its canonical slot or else by its name; None when neither says.
+
+    None too for a gripper whose closed and open values are unverified: nothing tells there when it closes.
+    """
+    if dim not in robot.calibrated_gripper_dims:
+        return None
     if robot.layout == "canonical":
         return {14: "left", 15: "right"}.get(robot.action_slots[dim])
     name = robot.action_names[dim].lower()

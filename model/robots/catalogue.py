@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from model.errors import UserError, unknown_name
+from model.robots.layouts import CANONICAL_DIM
 from model.robots.parse import UNVERIFIED, parse_robot
-from model.robots.robot import CANONICAL_DIM, ROLES, Group, Joint, Robot
+from model.robots.robot import ROLES, Group, Joint, Robot
 
 FOLDER = Path(__file__).parent
 IMAGE_PREFIX = "observation.images."
@@ -59,10 +60,11 @@ def find_robot(info: DescribedDataset) -> Robot:
 
     Raises:
         UserError: the robot is unknown and its dataset declares no state, action or camera, or more dimensions than
-            the policy's vector has.
+            the policy's vector has; or it is known and the dataset declares its joints in another order.
     """
     known = _catalogue().get(_plain(info.robot_type))
     if known is not None:
+        _check_order(info, known)
         return known
     state_names = _names(info, "observation.state", info.state_names)
     action_names = _names(info, "action", info.action_names)
@@ -82,6 +84,21 @@ def find_robot(info: DescribedDataset) -> Robot:
         control_hz=info.fps,
         description="Described by its dataset alone: no YAML in model/robots has this robot type.",
     )
+
+
+def _check_order(info: DescribedDataset, robot: Robot) -> None:
+    """The same names in another order would train every joint as another one, and nothing else would notice."""
+    for key, declared, names in (
+        ("action", info.action_names, robot.action_names),
+        ("observation.state", info.state_names, robot.state_names),
+    ):
+        if declared != names and sorted(declared) == sorted(names):
+            dim = next(dim for dim, (ours, theirs) in enumerate(zip(names, declared, strict=True)) if ours != theirs)
+            raise UserError(
+                f"robot '{robot.id}': dimension {dim} of '{key}' is '{declared[dim]}' in the dataset, but "
+                f"'{names[dim]}' in model/robots/{robot.id}.yaml. Write a YAML in the dataset's order: "
+                f"`lingbot data map DATASET --robot {robot.id} --output FILE`."
+            )
 
 
 @cache

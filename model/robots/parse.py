@@ -4,31 +4,22 @@ import re
 from typing import Any
 
 from model.errors import UserError, unknown_name
-from model.robots.robot import CANONICAL_DIM, ROLES, Group, Joint, Robot
+from model.robots.layouts import CANONICAL_DIM, SLOTS, UNIFIED_DIM, UNPLACED
+from model.robots.robot import ROLES, Group, Joint, Robot
 
 UNVERIFIED = "unverified"
 LAYOUTS = ("canonical", "raw")
 ACTION_MODES = ("absolute", "relative")
 SIMULATORS = ("aloha_mujoco",)
-UNITS = ("radian", "metre", "normalized", "quaternion", UNVERIFIED)
+UNITS = (
+    "radian", "metre", "normalized", "percent", "quaternion", "metre per second", "radian per second", UNVERIFIED,
+)  # fmt: skip
 KEYS = (
     "id", "aliases", "description", "source", "control_hz", "action_mode", "layout", "simulator", "cameras", "groups",
-    "state_names",
+    "state_names", "unverified",
 )  # fmt: skip
-GROUP_KEYS = ("name", "kind", "unit", "slot", "closed", "open", "joints")
-
-# kind -> slots that a group of it may take in the canonical layout; a raw layout has no such rule
-SLOTS: dict[str, tuple[range, ...]] = {
-    "arm": (range(7), range(7, 14)),
-    "gripper": (range(14, 15), range(15, 16)),
-    "end_effector": (range(16, 23), range(23, 30)),
-    "hand": (range(30, 40), range(40, 50)),
-    "waist": (range(50, 54),),
-    "head": (range(54, 57),),
-    "base": (range(57, 60),),
-    "leg": (range(60, 66), range(66, 72)),
-    "raw": (),
-}
+GROUP_KEYS = ("name", "kind", "unit", "slot", "closed", "open", "subtract_state", "unified_slot", "joints")
+QUESTIONABLE = ("joints", "unit", "limits", "velocity", "closed", "open", "unified_slot")  # of a group, in `unverified`
 
 
 def parse_robot(text: str, where: str) -> Robot:
@@ -40,7 +31,8 @@ def parse_robot(text: str, where: str) -> Robot:
     import yaml
 
     try:
-        raw = yaml.safe_load(text)
+        # libyaml's loader is ten times as fast, and every robot is read when one is looked for
+        raw = yaml.load(text, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
     return _Parser(where).robot(raw)
@@ -55,7 +47,7 @@ def dump_robot(robot: Robot) -> str:
         "aliases": list(robot.aliases),
         "description": robot.description,
         "source": robot.source,
-        "control_hz": robot.control_hz,
+        "control_hz": _known(robot.control_hz),
         "action_mode": robot.action_mode,
         "layout": robot.layout,
         "simulator": robot.simulator,
@@ -64,22 +56,32 @@ def dump_robot(robot: Robot) -> str:
     }
     if robot.state_names != robot.action_names:
         raw["state_names"] = list(robot.state_names)
+    if robot.unverified:
+        raw["unverified"] = list(robot.unverified)
     return yaml.safe_dump(raw, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _dump_group(group: Group) -> dict[str, Any]:
     raw: dict[str, Any] = {"name": group.name, "kind": group.kind, "unit": group.unit, "slot": group.slot}
     if group.kind == "gripper":
-        raw |= {"closed": group.closed, "open": group.open}
+        raw |= {"closed": _known(group.closed), "open": _known(group.open)}
+    if group.subtract_state:
+        raw["subtract_state"] = True
+    if group.unified_slot is not None:
+        raw["unified_slot"] = group.unified_slot
     raw["joints"] = [
         {
             "name": joint.name,
             "limits": UNVERIFIED if joint.limits is None else list(joint.limits),
-            "velocity": UNVERIFIED if joint.velocity_limit is None else joint.velocity_limit,
+            "velocity": _known(joint.velocity_limit),
         }
         for joint in group.joints
     ]
     return raw
+
+
+def _known(value: float | None) -> float | str:
+    return UNVERIFIED if value is None else value
 
 
 class _Parser:
@@ -114,7 +116,7 @@ class _Parser:
             raise self._error(
                 f"it has {max(len(names), len(state_names))} dimensions, the policy's vector has {CANONICAL_DIM}"
             )
-        return Robot(
+        robot = Robot(
             id=raw["id"],
             aliases=tuple(map(str, self._list("aliases", raw.get("aliases", [])))),
             cameras=self._cameras(raw["cameras"]),
@@ -124,12 +126,15 @@ class _Parser:
             action_names=names,
             state_slots=slots if canonical else tuple(range(len(state_names))),
             action_slots=slots,
-            control_hz=self._number("control_hz", raw["control_hz"]),
+            control_hz=self._optional("control_hz", raw["control_hz"]),
             action_mode=raw.get("action_mode", "absolute"),
             simulator=raw.get("simulator"),
             description=str(raw.get("description", "")),
             source=str(raw.get("source", "")),
+            unverified=self._unverified(raw.get("unverified", []), groups),
         )
+        self._check_unified(robot)
+        return robot
 
     def _group(self, raw: Any, place: str, canonical: bool) -> Group:
         self._keys(raw, place, GROUP_KEYS, required=("name", "kind", "unit", "slot", "joints"))
@@ -149,17 +154,60 @@ class _Parser:
                 f"{place} ('{raw['name']}') takes slots {slot}-{last}; a group '{raw['kind']}' may {spans}"
             )
         gripper = raw["kind"] == "gripper"
-        if gripper and ("closed" not in raw or "open" not in raw or raw["closed"] == raw["open"]):
+        if gripper and ("closed" not in raw or "open" not in raw or raw["closed"] == raw["open"] != UNVERIFIED):
             raise self._error(f"{place} ('{raw['name']}') is a gripper: give the values 'closed' and 'open', not equal")
+        if (raw.get("closed") == UNVERIFIED) != (raw.get("open") == UNVERIFIED):
+            raise self._error(
+                f"{place} ('{raw['name']}') must give both 'closed' and 'open', or '{UNVERIFIED}' for both"
+            )
+        subtract = raw.get("subtract_state", False)
+        if not isinstance(subtract, bool):
+            raise self._error(f"{place}.subtract_state is {subtract!r}; it must be true or false")
+        if subtract and gripper:
+            raise self._error(f"{place} ('{raw['name']}') is a gripper: its actions stay absolute, drop subtract_state")
         return Group(
             name=str(raw["name"]),
             kind=raw["kind"],
             unit=raw["unit"],
             slot=slot,
             joints=joints,
-            closed=self._number(f"{place}.closed", raw["closed"]) if gripper else None,
-            open=self._number(f"{place}.open", raw["open"]) if gripper else None,
+            closed=self._optional(f"{place}.closed", raw["closed"]) if gripper else None,
+            open=self._optional(f"{place}.open", raw["open"]) if gripper else None,
+            subtract_state=subtract,
+            unified_slot=self._unified_slot(place, raw),
         )
+
+    def _unified_slot(self, place: str, raw: dict[str, Any]) -> int | None:
+        slot = raw.get("unified_slot")
+        if slot is None:
+            return None
+        if not isinstance(slot, int) or not 0 <= slot <= UNIFIED_DIM - len(raw["joints"]):
+            raise self._error(
+                f"{place}.unified_slot is {slot!r}; its {len(raw['joints'])} joints must fit 0 to {UNIFIED_DIM - 1}"
+            )
+        return slot
+
+    def _check_unified(self, robot: Robot) -> None:
+        placed = [slot for slot in robot.unified_action_slots if slot != UNPLACED]
+        if twice := {slot for slot in placed if placed.count(slot) > 1}:
+            raise self._error(f"slot {min(twice)} of the {UNIFIED_DIM}-dim vector is taken by two joints")
+        if robot.subtracted_dims and robot.action_mode != "absolute":
+            raise self._error("subtract_state needs action_mode 'absolute': relative actions are differences already")
+        missing = [
+            joint.name
+            for group in robot.groups
+            if group.subtract_state
+            for joint in group.joints
+            if joint.name not in robot.state_names
+        ]
+        if missing:
+            raise self._error(f"subtract_state needs '{missing[0]}' in state_names")
+
+    def _unverified(self, raw: Any, groups: tuple[Group, ...]) -> tuple[str, ...]:
+        allowed = (*KEYS, *(f"{group.name}.{key}" for group in groups for key in QUESTIONABLE))
+        for key in self._list("unverified", raw):
+            self._one_of("unverified", key, allowed)
+        return tuple(raw)
 
     def _joint(self, raw: Any, place: str) -> Joint:
         self._keys(raw, place, ("name", "limits", "velocity"), required=("name", "limits", "velocity"))
@@ -171,11 +219,10 @@ class _Parser:
             limits = (self._number(f"{place}.limits", values[0]), self._number(f"{place}.limits", values[1]))
             if limits[0] >= limits[1]:
                 raise self._error(f"{place}.limits are {limits[0]} to {limits[1]}; the first must be the lower")
-        velocity = raw["velocity"]
         return Joint(
             name=str(raw["name"]),
             limits=limits,
-            velocity_limit=None if velocity == UNVERIFIED else self._number(f"{place}.velocity", velocity),
+            velocity_limit=self._optional(f"{place}.velocity", raw["velocity"]),
         )
 
     def _cameras(self, raw: Any) -> dict[str, str]:
@@ -209,6 +256,9 @@ class _Parser:
     def _one_of(self, key: str, value: Any, allowed: tuple[str, ...]) -> None:
         if value not in allowed:
             raise UserError(f"{self._where}: {unknown_name(key, str(value), allowed)}")
+
+    def _optional(self, key: str, value: Any) -> float | None:
+        return None if value == UNVERIFIED else self._number(key, value)
 
     def _number(self, key: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -1,8 +1,8 @@
 """What is known of an embodiment.
 
 A robot is a list of joint groups in the order of its datasets' state and action vectors. A group takes consecutive
-slots of the canonical 75-dim vector (DESIGN section 6; SPEC_VLA section 1.12 has the released part, 0 to 29). A figure
-that no public source gives is `unverified`: None here, NaN in arrays, and nothing may be derived from it.
+slots of the canonical 75-dim vector of LingBot-VLA 1.0, and through `model.robots.layouts` of the 55-dim one of 2.0. A
+figure that no public source gives is `unverified`: None here, NaN in arrays, and nothing may be derived from it.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CANONICAL_DIM = 75
+from model.robots.layouts import CANONICAL_DIM, UNIFIED_DIM, UNPLACED, slot_mask, unified_slot
+
 ROLES = ("high", "left_wrist", "right_wrist")  # the order in which the policy takes its views
 NAN = float("nan")
 
@@ -26,7 +27,14 @@ class Joint:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Joints that belong together. `slot` is the slot of the first one; `closed` and `open` are a gripper's values."""
+    """Joints that belong together.
+
+    Attributes:
+        slot: of the first joint in the 75-dim vector; the others follow.
+        closed, open: a gripper's values; None for another kind, and where unverified.
+        subtract_state: the policy learns these joints' actions as differences to the state (SPEC_VLA section 1.12).
+        unified_slot: of the first joint in the 55-dim vector, where it does not follow from `slot`.
+    """
 
     name: str
     kind: str
@@ -35,6 +43,8 @@ class Group:
     joints: tuple[Joint, ...]
     closed: float | None = None
     open: float | None = None
+    subtract_state: bool = False
+    unified_slot: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +56,10 @@ class Robot:
         layout: 'canonical' (slots by joint group) or 'raw' (the dataset's own order from slot 0).
         groups: the action's joints in order; the state has the same unless `state_names` says otherwise.
         state_slots, action_slots: robot dimension -> index in the 75-dim vector.
-        control_hz: the rate at which actions are meant to be executed.
-        action_mode: 'absolute' joint targets or 'relative' to the state.
+        control_hz: the rate at which actions are meant to be executed; None is unverified.
+        action_mode: what its datasets record and its controller takes: 'absolute' targets or 'relative' to the state.
         simulator: what evaluates it in closed loop, or None.
+        unverified: given values that no public source confirms: a key ('cameras') or a group's ('left_arm.joints').
     """
 
     id: str
@@ -60,11 +71,12 @@ class Robot:
     action_names: tuple[str, ...]
     state_slots: tuple[int, ...]
     action_slots: tuple[int, ...]
-    control_hz: float
+    control_hz: float | None
     action_mode: str = "absolute"
     simulator: str | None = None
     description: str = ""
     source: str = ""
+    unverified: tuple[str, ...] = ()
 
     @property
     def limits(self) -> np.ndarray:
@@ -84,11 +96,72 @@ class Robot:
         names = {joint.name for group in self.groups if group.kind == "gripper" for joint in group.joints}
         return tuple(dim for dim, name in enumerate(self.action_names) if name in names)
 
+    @property
+    def calibrated_gripper_dims(self) -> tuple[int, ...]:
+        """Gripper dimensions whose closed and open values are known."""
+        names = {joint.name for group in self.groups if group.closed is not None for joint in group.joints}
+        return tuple(dim for dim in self.gripper_dims if self.action_names[dim] in names)
+
+    @property
+    def subtracted_dims(self) -> tuple[tuple[int, int], ...]:
+        """(action dimension, state dimension) of the joints that the policy learns as differences to the state."""
+        names = {joint.name for group in self.groups if group.subtract_state for joint in group.joints}
+        place = {name: dim for dim, name in enumerate(self.state_names)}
+        return tuple((dim, place[name]) for dim, name in enumerate(self.action_names) if name in names)
+
+    def group_of(self, dim: int) -> Group:
+        """The group of action dimension `dim`."""
+        name = self.action_names[dim]
+        return next(group for group in self.groups if name in {joint.name for joint in group.joints})
+
+    @property
+    def action_mask(self) -> np.ndarray:
+        """Bool [75]: the dimensions of the 1.0 vector that this robot's actions fill."""
+        return slot_mask(self.action_slots, CANONICAL_DIM)
+
+    @property
+    def unified_action_slots(self) -> tuple[int, ...]:
+        """Action dimension -> index in the 55-dim vector of 2.0, `UNPLACED` where it has no place there."""
+        slots = []
+        for group in self.groups:
+            for offset in range(len(group.joints)):
+                if group.unified_slot is not None:
+                    slots.append(group.unified_slot + offset)
+                else:
+                    slots.append(unified_slot(group.slot + offset) if self.layout == "canonical" else UNPLACED)
+        return tuple(slots)
+
+    @property
+    def unified_state_slots(self) -> tuple[int, ...]:
+        """As `unified_action_slots`, for the state: by joint name."""
+        slots = dict(zip(self.action_names, self.unified_action_slots, strict=True))
+        return tuple(slots.get(name, UNPLACED) for name in self.state_names)
+
+    @property
+    def unified_action_mask(self) -> np.ndarray:
+        """Bool [55]: the dimensions of the 2.0 vector that this robot's actions fill."""
+        return slot_mask(self.unified_action_slots, UNIFIED_DIM)
+
+    @property
+    def open_questions(self) -> tuple[str, ...]:
+        """What is unverified of this robot: the declared keys, unknown rates, ranges, limits and velocity limits."""
+        found = list(self.unverified)
+        if self.control_hz is None:
+            found.append("control_hz")
+        for group in self.groups:
+            if group.kind == "gripper" and group.closed is None:
+                found.append(f"{group.name}.closed and open")
+            if any(joint.limits is None for joint in group.joints):
+                found.append(f"{group.name}.limits")
+            if any(joint.velocity_limit is None for joint in group.joints):
+                found.append(f"{group.name}.velocity")
+        return tuple(found)
+
     def gripper_range(self, dim: int) -> tuple[float, float]:
-        """The values of gripper dimension `dim` when closed and when open."""
+        """The values of calibrated gripper dimension `dim` when closed and when open."""
         for group in self.groups:
             if group.kind == "gripper" and self.action_names[dim] in {joint.name for joint in group.joints}:
-                assert group.closed is not None and group.open is not None
+                assert group.closed is not None and group.open is not None, f"{group.name} of {self.id} is unverified"
                 return group.closed, group.open
         raise AssertionError(f"dimension {dim} of {self.id} is no gripper: {self.gripper_dims}")
 

@@ -1,7 +1,7 @@
 """Hindsight goals on hand-made episodes."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data.goals import closing_frames, hindsight_goals, opening_frames
@@ -40,6 +40,7 @@ def test_both_in_one_frame_gives_the_first_gripper() -> None:
     assert (hindsight_goals(opening, position)[0][:2] == 1).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_the_label_never_looks_back(values: list[float]) -> None:
     """Cutting off the past changes no label, as long as the gripper was open at the cut."""
