@@ -157,9 +157,7 @@ class _Parser:
         if gripper and ("closed" not in raw or "open" not in raw or raw["closed"] == raw["open"] != UNVERIFIED):
             raise self._error(f"{place} ('{raw['name']}') is a gripper: give the values 'closed' and 'open', not equal")
         if (raw.get("closed") == UNVERIFIED) != (raw.get("open") == UNVERIFIED):
-            raise self._error(
-                f"{place} ('{raw['name']}') must give both 'closed' and 'open', or '{UNVERIFIED}' for both"
-            )
+            raise self._error(f"{place} ('{raw['name']}') needs both 'closed' and 'open', or '{UNVERIFIED}' for both")
         subtract = raw.get("subtract_state", False)
         if not isinstance(subtract, bool):
             raise self._error(f"{place}.subtract_state is {subtract!r}; it must be true or false")

@@ -95,7 +95,7 @@ def test_a_dataset_in_another_order_is_not_trained_as_this_robot() -> None:
     names = load_robot("aloha_sim").action_names
     swapped = (*names[7:], *names[:7])
     assert find_robot(described("aloha_sim", 14, 14, names=names)).id == "aloha_sim"
-    with pytest.raises(UserError, match=r"dimension 0 of 'action' is 'right_waist' in the dataset and 'left_waist'"):
+    with pytest.raises(UserError, match=r"dimension 0 of 'action' is 'right_waist' in the dataset, but 'left_waist'"):
         find_robot(described("aloha_sim", 14, 14, names=swapped))
 
 
@@ -180,7 +180,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
         ("unit: radian", "unit: degree", r"unknown groups\[0\].unit 'degree'"),
         ("groups:", "grups:", r"unknown key of the robot 'grups'.*Did you mean 'groups'"),
         ("id: aloha_sim", "id: Aloha", r"id 'Aloha' must be snake case"),
-        ("closed: 0.0", "closed: unverified", r"must give both 'closed' and 'open', or 'unverified' for both"),
+        ("closed: 0.0", "closed: unverified", r"needs both 'closed' and 'open', or 'unverified' for both"),
         ("closed: 0.0", "subtract_state: true\n    closed: 0.0", r"is a gripper: its actions stay absolute"),
         ("slot: 0", "unified_slot: 50\n    slot: 0", r"unified_slot is 50; its 6 joints must fit 0 to 54"),
         ("slot: 0", "unified_slot: 7\n    slot: 0", r"slot 7 of the 55-dim vector is taken by two joints"),
