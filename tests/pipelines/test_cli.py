@@ -49,6 +49,10 @@ EXPECTED = {
         "--samples-per-second", "--passes", "--views-per-second", "--teraflops", "--bandwidth", "--months",
         "--gpu-hour-price", "--terabyte-month-price", "--json",
     },
+    "bench train": {
+        "--preset", "--precision", "--threads", "--compile", "--batch", "--draws", "--steps", "--attention",
+    },
+    "bench infer": {"--preset", "--precision", "--threads", "--compile", "--batch", "--steps", "--attention"},
     "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
 }  # fmt: skip
 

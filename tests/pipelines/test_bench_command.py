@@ -1,0 +1,62 @@
+"""`lingbot bench`: one JSON object on stdout, all else on stderr, mistakes in one sentence."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from pipelines.cli import main
+
+KEYS = {
+    "cpu_seconds_per_step", "wall_seconds_per_step", "samples_per_second", "draws_per_second", "gemm_share",
+    "peak_memory_bytes", "hardware", "versions", "config",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Matrix products are timed for a moment only; threads are as they were afterwards."""
+    monkeypatch.setattr("model.benchmark.gemm.SECONDS_PER_SIZE", 1e-5)
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_training_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--preset", "debug", "--threads", "1", "--batch", "2", "--draws", "3", "--steps", "1"]
+    assert main(["bench", "train", *arguments]) == 0
+    shown = capsys.readouterr()
+    figures = json.loads(shown.out)
+    assert figures.keys() >= KEYS
+    config = figures["config"]
+    assert {name: config[name] for name in ("task", "preset", "precision", "batch", "draws", "steps", "compile")} == {
+        "task": "train", "preset": "debug", "precision": "fp32", "batch": 2, "draws": 3, "steps": 1, "compile": False
+    }  # fmt: skip
+    assert config["policy"]["name"] == "debug"
+    assert figures["versions"]["torch"] == torch.__version__
+    assert "CPU seconds" in shown.err
+
+
+def test_inference_is_one_observation_and_the_presets_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "infer", "--preset", "debug", "--threads", "1", "--steps", "1"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures.keys() >= KEYS
+    assert figures["config"]["batch"] == 1
+    assert figures["config"]["policy"]["flow"]["num_steps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "--preset", "debgu"], "Did you mean 'debug'"),
+        (["infer", "--threads", "1000"], "threads is 1000"),
+        (["train", "--precision", "fp16"], "unknown precision 'fp16'"),
+    ],
+)
+def test_mistakes_are_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert sentence in shown.err
+    assert shown.err.count("\n") == 1
