@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.data.packing import PackingSettings, pack
+from model.data.packing import pack
+from model.data.packing_plan import PackingSettings
 from model.data.packing_tables import Segment
 from model.progress import Progress
 

@@ -121,10 +121,11 @@ class LeRobotDataset:
         if self.info.version != "v3.0":
             return read_parquet(self._files, place)
         # v3.0 files hold many episodes, and are read in order: keep the last one.
-        if self._table is None or self._table[0] != place:
+        held = self._table  # once: another thread may put another file there
+        if held is None or held[0] != place:
             table = read_parquet(self._files, place)
-            self._table = (place, table, self._rows(place, table))
-        _, table, rows = self._table
+            self._table = held = (place, table, self._rows(place, table))
+        _, table, rows = held
         if episode not in rows:
             sentence = f": {place} has no row of it. Restore it, or leave the episode out."
             raise self._bad(episode, None, "table", sentence)

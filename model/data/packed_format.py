@@ -1,15 +1,16 @@
 """The packed folder: its files, its description, and its images (DESIGN section 2, "packed shards").
 
-meta.json           PackedMeta
+meta.json           PackedMeta; its `codec` says how the frames are stored (frame_codecs)
 steps.arrow         one row a frame of every usable episode, in order: episode, frame, task, sub_task, split,
                     state, action, goal, goal_mask
 frames.arrow        one row a packed frame (every `stride`-th step): step (row of steps.arrow), episode, frame, and
-                    for each view file, offset, size; an absent view has size 0
-frames-NNNNN.bin    the JPEG images, one after another
+                    for each view file, offset, size, crc (CRC-32 of the bytes); an absent view has size 0
+frames-NNNNN.bin    the frames, one after another
 statistics.json     statistics of the training split: state, action
+
+Schema 1 had JPEG frames alone, and no crc: it is read, its frames are not checked.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,7 +21,7 @@ import numpy as np
 
 from model.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 META, STEPS, FRAMES, STATISTICS = "meta.json", "steps.arrow", "frames.arrow", "statistics.json"
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -31,8 +32,8 @@ class PackedMeta:
 
     `cameras` are the robot's, by role (high, left wrist, right wrist); V is their number. `fps` is of the steps and
     action chunks, `rate` = fps / stride of the packed frames (Hz). `sub_tasks` are the annotated sentences, of which a
-    step's `sub_task` is the number (-1: none).
-    `counts`: episodes, train_episodes, holdout_episodes, quarantined, steps, frames.
+    step's `sub_task` is the number (-1: none). `left_out` are the episodes that could not be read, with the reason.
+    `counts`: episodes, train_episodes, holdout_episodes, quarantined, left_out, steps, frames.
     """
 
     schema_version: int
@@ -40,7 +41,9 @@ class PackedMeta:
     robot_type: str
     cameras: tuple[str, ...]
     image_size: int
+    codec: str
     jpeg_quality: int
+    video_crf: int
     fps: float
     rate: float
     stride: int
@@ -51,6 +54,7 @@ class PackedMeta:
     action_names: tuple[str, ...]
     has_goal: bool
     files: tuple[str, ...]
+    left_out: tuple[Mapping[str, Any], ...]
     counts: Mapping[str, int]
 
     @property
@@ -70,9 +74,11 @@ class PackedMeta:
             raise UserError(f"{folder} is not a packed dataset: it has no {META}; make one with `lingbot step pack`.")
         data = read_json(path)
         version = data.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version == 1:
+            data |= {"codec": "jpeg", "video_crf": 18, "left_out": []}
+        elif version != SCHEMA_VERSION:
             raise UserError(
-                f"{path}: schema_version is {version}, this code reads {SCHEMA_VERSION}; pack the dataset again."
+                f"{path}: schema_version is {version}, this code reads 1 and {SCHEMA_VERSION}; pack the dataset again."
             )
         names = [entry.name for entry in fields(cls)]
         missing = [name for name in names if name not in data]
@@ -135,20 +141,3 @@ def read_arrow(path: Path) -> dict[str, np.ndarray]:
         else:
             columns[name] = column.to_numpy(zero_copy_only=False)
     return columns
-
-
-def encode_image(image: np.ndarray, quality: int) -> bytes:
-    """JPEG of uint8 [H, W, 3]. 4:4:4: halved colour would blur a coloured cube of a few pixels."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=quality, subsampling=0)
-    return buffer.getvalue()
-
-
-def decode_image(data: bytes | memoryview) -> np.ndarray:
-    """uint8 [H, W, 3] of one JPEG. OSError when it is damaged."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        return np.asarray(image)

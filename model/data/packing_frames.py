@@ -1,13 +1,14 @@
 """Packing, the images: episodes encoded in parallel processes, then joined in order.
 
-An episode's images go to a file of their own, and their sizes to another that is renamed into place last: where the
-sizes lie, the episode is done.
+An episode's images go to a file of their own, and their sizes and checksums to another that is renamed into place
+last: where that lies and the sizes add up, the episode is done.
 """
 
 import os
 import shutil
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.data.packed_format import FRAMES, encode_image, shard_name, write_arrow
+from model.data.bad_samples import SampleError
+from model.data.frame_codecs import Encoder, frame_codec
+from model.data.packed_format import FRAMES, shard_name, write_arrow
 from model.data.transforms import ResizeImage
-from model.errors import UserError
 from model.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ class EpisodeFrames:
     stride: int
     cameras: tuple[str | None, ...]
     image_size: int
+    codec: str
     jpeg_quality: int
+    video_crf: int
     path: str
 
     @property
@@ -48,23 +52,33 @@ class EpisodeFrames:
         return range(0, self.length, self.stride)
 
     @property
-    def sizes_path(self) -> Path:
-        """Where the sizes of the images lie once the episode is done."""
+    def places_path(self) -> Path:
+        """Where sizes and checksums of the images lie once the episode is done."""
         return Path(self.path).with_suffix(".npy")
 
-    def sizes(self) -> np.ndarray:
-        """Bytes int32 [frames, views] of the images in `path`, 0 for an absent view."""
-        return np.load(self.sizes_path)
+    @property
+    def done(self) -> bool:
+        """An earlier attempt encoded it, and its bytes are all there."""
+        if not (self.places_path.is_file() and os.path.isfile(self.path)):
+            return False
+        return int(self.places()[0].sum()) == os.path.getsize(self.path)
+
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """Bytes int32 [frames, views] of the images in `path`, 0 for an absent view, and CRC-32 uint32 of each."""
+        sizes, checksums = np.load(self.places_path)
+        return sizes.astype(np.int32), checksums
 
 
 def encode_episode(dataset: "LeRobotDataset", job: EpisodeFrames) -> int:
     """Encode one episode's images, frame by frame and view by view; returns how many.
 
     Raises:
-        UserError: a frame is missing or cannot be read, with its episode, frame and camera.
+        SampleError: a frame is missing or cannot be read, with its episode, frame and camera.
     """
+    codec = frame_codec(job.codec, jpeg_quality=job.jpeg_quality, video_crf=job.video_crf)
+    encoders: list[Encoder] = [codec.encoder(job.image_size) for _ in job.cameras]
     resize = ResizeImage(job.image_size)
-    sizes = np.zeros((len(job.indices), len(job.cameras)), np.int32)
+    places = np.zeros((2, len(job.indices), len(job.cameras)), np.uint32)
     streams: list[Iterator[np.ndarray] | None] = [
         None if camera is None else iter(dataset.frames(job.episode, camera, job.indices)) for camera in job.cameras
     ]
@@ -75,23 +89,36 @@ def encode_episode(dataset: "LeRobotDataset", job: EpisodeFrames) -> int:
                     continue
                 image = next(stream, None)
                 if image is None:
-                    raise UserError(
-                        f"{dataset.root}: episode {job.episode}, camera '{job.cameras[view]}': frame {frame} is "
-                        f"missing, the table has {job.length}; restore the video, or leave the episode out."
+                    camera = str(job.cameras[view])
+                    raise SampleError(
+                        f"{dataset.root}: episode {job.episode}, camera '{camera}': frame {frame} is missing, the "
+                        f"table has {job.length}; restore the video, or leave the episode out.",
+                        job.episode,
+                        frame,
+                        camera,
                     )
-                data = encode_image(resize(image), job.jpeg_quality)
+                data = encoders[view](resize(image))
                 file.write(data)
-                sizes[row, view] = len(data)
+                places[:, row, view] = len(data), zlib.crc32(data)
     partial_path = Path(job.path).with_suffix(".npy.part")
     with partial_path.open("wb") as target:
-        np.save(target, sizes)
-    os.replace(partial_path, job.sizes_path)
-    return int((sizes > 0).sum())
+        np.save(target, places)
+    os.replace(partial_path, job.places_path)
+    return int((places[0] > 0).sum())
 
 
-def encode_episodes(dataset: "LeRobotDataset", jobs: Sequence[EpisodeFrames], workers: int, progress: Progress) -> None:
-    """Encode every episode that is not done yet, in `workers` processes (in this one when 1)."""
-    open_jobs = [job for job in jobs if not job.sizes_path.is_file()]
+def encode_episodes(
+    dataset: "LeRobotDataset",
+    jobs: Sequence[EpisodeFrames],
+    workers: int,
+    progress: Progress,
+    unreadable: Callable[[SampleError], None],
+) -> None:
+    """Encode every episode that is not done yet, in `workers` processes (in this one when 1).
+
+    `unreadable` is told of each episode that cannot be read; it raises when that is one too many.
+    """
+    open_jobs = [job for job in jobs if not job.done]
     total = sum(len(job.indices) for job in jobs)
     done = total - sum(len(job.indices) for job in open_jobs)
     if done:
@@ -104,7 +131,10 @@ def encode_episodes(dataset: "LeRobotDataset", jobs: Sequence[EpisodeFrames], wo
         else:
             finished = _in_processes(stack, dataset.root, open_jobs, min(workers, len(open_jobs)))
         for job, result in finished:
-            images += result()
+            try:
+                images += result()
+            except SampleError as error:
+                unreadable(error)
             done += len(job.indices)
             progress.update(done, total, frames_per_second=images / (time.perf_counter() - began))
 
@@ -150,23 +180,25 @@ def join_episodes(jobs: Sequence[EpisodeFrames], scratch: Path, output: Path) ->
     """
     for stale in output.glob("frames-*.bin"):
         stale.unlink()
-    sizes = [job.sizes() for job in jobs]
+    places = [job.places() for job in jobs]
     shards: list[list[int]] = [[]]
     filled = 0
-    for place, episode_sizes in enumerate(sizes):
-        total = int(episode_sizes.sum())
+    for place, (episode_sizes, _) in enumerate(places):
+        total = int(episode_sizes.sum(dtype=np.int64))
         if filled and filled + total > SHARD_BYTES:
             shards.append([])
             filled = 0
         shards[-1].append(place)
         filled += total
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("step", "episode", "frame", "file", "offset", "size")}
+    columns: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("step", "episode", "frame", "file", "offset", "size", "crc")
+    }
     step = 0
-    for number, places in enumerate(shards):
+    for number, members in enumerate(shards):
         position = 0
         with (scratch / shard_name(number)).open("wb") as target:
-            for place in places:
-                job, size = jobs[place], sizes[place]
+            for place in members:
+                job, (size, checksum) = jobs[place], places[place]
                 with open(job.path, "rb") as source:
                     shutil.copyfileobj(source, target, 2**20)
                 ends = position + np.cumsum(size, dtype=np.int64).reshape(size.shape)
@@ -176,6 +208,7 @@ def join_episodes(jobs: Sequence[EpisodeFrames], scratch: Path, output: Path) ->
                 columns["file"].append(np.full(size.shape, number, np.int32))
                 columns["offset"].append(ends - size)
                 columns["size"].append(size)
+                columns["crc"].append(checksum)
                 position, step = int(ends[-1, -1]), step + job.length
         os.replace(scratch / shard_name(number), output / shard_name(number))
     write_arrow(output / FRAMES, {name: np.concatenate(blocks) for name, blocks in columns.items()})

@@ -1,14 +1,14 @@
-"""Packing, the table of steps: state, action, split, annotated sub-task and hindsight goal of every frame."""
+"""Packing, the numbers: the table of steps (state, action, split, sub-task, hindsight goal) and its statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.data.goals import POSITION_OF_SIDE, gripper_side, hindsight_goals
-from model.data.packed_format import write_arrow
+from model.data.normalization import Statistics, StatisticsAccumulator
+from model.data.packed_format import TRAIN
 
 if TYPE_CHECKING:
     from model.data.lerobot import EpisodeArrays
@@ -26,8 +26,26 @@ class Segment:
     sub_task: str
 
 
-def write_steps(
-    path: Path,
+def list_texts(
+    arrays: Mapping[int, "EpisodeArrays"], segments: Mapping[int, Sequence[Segment]]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tasks and the sub-tasks of these episodes, sorted; their numbers are their places."""
+    tasks = {entry.task for entry in arrays.values()}
+    sub_tasks = {part.sub_task for episode in arrays for part in segments.get(episode, ())} - {""}
+    return tuple(sorted(tasks)), tuple(sorted(sub_tasks))
+
+
+def training_statistics(arrays: Mapping[int, "EpisodeArrays"], split: Mapping[int, str]) -> dict[str, Statistics]:
+    """State and action of the training split alone: held-out episodes must not shape what they are to judge."""
+    state, action = StatisticsAccumulator(), StatisticsAccumulator()
+    for episode, entry in arrays.items():
+        if split[episode] == TRAIN:
+            state.add(entry.state)
+            action.add(entry.action)
+    return {"state": state.result(), "action": action.result()}
+
+
+def step_columns(
     arrays: Mapping[int, "EpisodeArrays"],
     *,
     robot: "Robot",
@@ -35,8 +53,8 @@ def write_steps(
     tasks: Sequence[str],
     sub_tasks: Sequence[str],
     segments: Mapping[int, Sequence[Segment]],
-) -> bool:
-    """Write steps.arrow, one row a frame, episodes in the order of `arrays`; True when any frame has a goal."""
+) -> dict[str, np.ndarray]:
+    """The columns of steps.arrow: one row a frame, episodes in the order of `arrays`."""
     columns: dict[str, list[np.ndarray]] = {}
     for episode, entry in arrays.items():
         length = len(entry.state)
@@ -54,9 +72,7 @@ def write_steps(
         }
         for name, values in row.items():
             columns.setdefault(name, []).append(values)
-    table = {name: np.concatenate(blocks) for name, blocks in columns.items()}
-    write_arrow(path, table)
-    return bool(table["goal_mask"].any())
+    return {name: np.concatenate(blocks) for name, blocks in columns.items()}
 
 
 def episode_goals(entry: "EpisodeArrays", robot: "Robot") -> tuple[np.ndarray, np.ndarray]:

@@ -6,10 +6,22 @@ gives most of it away, and a policy that sees mostly those frames learns to copy
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from model.errors import UserError
+
+
+class Sampler(Protocol):
+    """What training needs of a sampler."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def batch(self, step: int) -> np.ndarray:
+        """Row numbers int64 [batch size] of a step, a pure function of the sampler and the step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +49,13 @@ class FrameSampler:
     def batch(self, step: int) -> np.ndarray:
         """Row numbers int64 [batch_size] of one step."""
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        weights = self._weights()
-        return random.choice(self.rows, size=self.batch_size, p=weights)
+        # as Generator.choice(p=...) draws, to the bit, without summing all weights for each batch
+        return self.rows[self._cumulative.searchsorted(random.random(self.batch_size), side="right")]
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        total = self._weights().cumsum()
+        return total / total[-1]
 
     def _weights(self) -> np.ndarray:
         """Probability of each row: task shares first, then the early share inside each task."""

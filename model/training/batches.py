@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from model.config import PolicyConfig
-from model.data.sampler import FrameSampler
+from model.data.sampler import Sampler
 from model.data.text import InstructionTokenizer
 from model.data.transforms import Chain, ToCanonical
 from model.vla.policy import Inputs, Targets
@@ -47,7 +47,7 @@ class BatchBuilder:
 
     config: PolicyConfig
     frames: Frames
-    sampler: FrameSampler
+    sampler: Sampler
     tokenizer: InstructionTokenizer
     tasks: tuple[str, ...]
     state: Chain

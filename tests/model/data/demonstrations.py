@@ -9,7 +9,8 @@ import numpy as np
 from model.data.lerobot import EpisodeArrays
 from model.data.lerobot_layout import DatasetInfo, Episode, Feature
 from model.data.packed_format import PackedMeta
-from model.data.packing import PackingSettings, pack
+from model.data.packing import pack
+from model.data.packing_plan import PackingSettings
 from model.progress import Silent
 from model.robots import load_robot
 

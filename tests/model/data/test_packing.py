@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.data import packing_frames
+from model.data import frame_codecs, packing_frames
 from model.data.packed import PackedDataset
-from model.data.packed_format import decode_image
-from model.data.packing import PackingSettings, split_episodes
+from model.data.packing_plan import PackingSettings, split_episodes
 from model.data.packing_tables import Segment
 from model.data.quarantine import read_quarantine
 from model.errors import UserError
@@ -32,7 +31,8 @@ def test_equal_input_gives_equal_bytes_and_nothing_else_stays(tmp_path: Path) ->
 def test_meta_counts_and_names(tmp_path: Path) -> None:
     meta = pack_memory(tmp_path, quarantined=frozenset({1}), rate=5.0)
     assert meta.counts == {
-        "episodes": 3, "train_episodes": 2, "holdout_episodes": 1, "quarantined": 1, "steps": 30, "frames": 15,
+        "episodes": 3, "train_episodes": 2, "holdout_episodes": 1, "quarantined": 1, "left_out": 0,
+        "steps": 30, "frames": 15,
     }  # fmt: skip
     assert meta.cameras == CAMERAS and meta.stride == 2 and meta.rate == 5.0 and meta.fps == 10.0
     assert meta.tasks == tuple(sorted(TASKS))
@@ -190,14 +190,9 @@ def test_a_full_disk_is_the_users_error(tmp_path: Path, monkeypatch: pytest.Monk
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(packing_frames, "encode_image", full)
+    monkeypatch.setattr(frame_codecs, "encode_jpeg", full)
     with pytest.raises(UserError, match="the disk is full"):
         pack_memory(tmp_path)
-
-
-def test_decode_keeps_the_shape() -> None:
-    image = np.full((6, 9, 3), 77, np.uint8)
-    assert decode_image(packing_frames.encode_image(image, 95)).shape == (6, 9, 3)
 
 
 def test_quarantine_is_read_and_checked(tmp_path: Path) -> None:
