@@ -1,16 +1,19 @@
 """Statistics of states and actions, and the normalisation modes of LingBot-VLA (SPEC_VLA section 1.12).
 
-Quantiles are exact (linear interpolation over every value): an accumulator keeps its values as float32, so one million
-frames of 14 dimensions cost 56 MB. Mean and standard deviation stream by Welford's update, merged by Chan's formula.
+Mean and standard deviation stream by Welford's update and merge by Chan's formula. Quantiles are exact by default
+(linear interpolation over every value): an accumulator keeps its values as float32, so one million frames of 14
+dimensions cost 56 MB. Where that is too much, as for every step of every chunk, a sketch keeps counts instead and is
+right to one part in 2,048 of the value (`model.data.sketch`).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from model.data.sketch import QuantileSketch
 from model.errors import UserError, unknown_name
 
 QUANTILES = {"q01": 0.01, "q99": 0.99, "q02": 0.02, "q98": 0.98}
@@ -73,10 +76,20 @@ ARRAYS = tuple(entry.name for entry in fields(Statistics) if entry.name != "coun
 
 
 class StatisticsAccumulator:
-    """Streams values [N, D] into `Statistics`; accumulators of shards merge, in any grouping, to the same figures."""
+    """Streams values [N, D] into `Statistics`; accumulators of shards merge, in any order and grouping.
 
-    def __init__(self) -> None:
+    Count, minimum, maximum and quantiles are then the same bits, mean and deviation the same to rounding.
+
+    Args:
+        quantiles: "exact" keeps every value; "sketch" counts them in buckets (`model.data.sketch`).
+    """
+
+    def __init__(self, quantiles: Literal["exact", "sketch"] = "exact") -> None:
+        if quantiles not in ("exact", "sketch"):
+            raise unknown_name("quantiles", quantiles, ("exact", "sketch"))
         self.count = 0
+        self._sketch = QuantileSketch() if quantiles == "sketch" else None
+        self._extremes: tuple[np.ndarray, np.ndarray] | None = None
         self._mean = np.zeros(0)
         self._squares = np.zeros(0)  # sum of squared deviations from the mean
         self._values: list[np.ndarray] = []
@@ -95,13 +108,27 @@ class StatisticsAccumulator:
             exact = block.astype(np.float64)
             mean = exact.mean(0)
             self._combine(len(block), mean, ((exact - mean) ** 2).sum(0))
-            self._values.append(block)
+            self._widen(block.min(0), block.max(0))
+            if self._sketch is None:
+                self._values.append(block)
+            else:
+                self._sketch.add(block)
 
     def merge(self, other: "StatisticsAccumulator") -> None:
         """Take everything that `other` has seen (Chan, Golub and LeVeque 1979)."""
         if other.count:
+            assert (self._sketch is None) == (other._sketch is None), "exact and sketched quantiles do not merge"
+            assert other._extremes is not None
             self._combine(other.count, other._mean, other._squares)
+            self._widen(*other._extremes)
             self._values.extend(other._values)
+            if self._sketch is not None and other._sketch is not None:
+                self._sketch.merge(other._sketch)
+
+    def _widen(self, low: np.ndarray, high: np.ndarray) -> None:
+        if self._extremes is not None:
+            low, high = np.minimum(low, self._extremes[0]), np.maximum(high, self._extremes[1])
+        self._extremes = low, high
 
     def _combine(self, count: int, mean: np.ndarray, squares: np.ndarray) -> None:
         if not self.count:
@@ -118,18 +145,42 @@ class StatisticsAccumulator:
         self._squares = self._squares + squares + delta**2 * (self.count * count / total)
         self.count = total
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that this shard knows, to be stored (`np.savez`) and merged elsewhere. Sketched quantiles only."""
+        assert self._sketch is not None and self._extremes is not None, "a shard is stored as a sketch of some values"
+        keys, counts = self._sketch.buckets
+        low, high = self._extremes
+        return {
+            "count": np.array(self.count), "mean": self._mean, "squares": self._squares,
+            "min": low, "max": high, "keys": keys, "counts": counts,
+        }  # fmt: skip
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "StatisticsAccumulator":
+        """Inverse of `arrays`."""
+        shard = cls("sketch")
+        shard.count, shard._mean, shard._squares = int(arrays["count"]), arrays["mean"], arrays["squares"]
+        shard._extremes = arrays["min"], arrays["max"]
+        shard._sketch = QuantileSketch(arrays["keys"], arrays["counts"])
+        return shard
+
     def result(self) -> Statistics:
         """The statistics of everything seen. UserError when nothing was."""
         if not self.count:
             raise UserError("statistics of no values: at least one frame is needed.")
-        values = np.concatenate(self._values)
-        quantiles = np.quantile(values.astype(np.float64), list(QUANTILES.values()), axis=0)
+        assert self._extremes is not None
+        low, high = self._extremes
+        shares = tuple(QUANTILES.values())
+        if self._sketch is None:
+            quantiles = np.quantile(np.concatenate(self._values).astype(np.float64), shares, axis=0)
+        else:
+            quantiles = self._sketch.quantiles(shares, len(low)).clip(low, high)
         return Statistics(
             count=self.count,
             mean=self._mean,
             std=np.sqrt(self._squares / self.count),
-            min=values.min(0),
-            max=values.max(0),
+            min=low,
+            max=high,
             **dict(zip(QUANTILES, quantiles, strict=True)),
         )
 

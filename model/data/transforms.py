@@ -11,7 +11,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from model.data.delta import SubtractState
 from model.data.normalization import Normalize
+from model.data.vectors import Pad, Pick, SinCos
 from model.errors import UserError, unknown_name
 
 CANONICAL_DIM = 75  # LingBot-VLA 1.0's unified state and action vector (SPEC_VLA section 1.12)
@@ -151,11 +153,15 @@ _TYPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "ToCanonical": ToCanonical.from_json,
     "Chain": Chain.from_json,
     "ResizeImage": ResizeImage.from_json,
+    "Pick": Pick.from_json,
+    "Pad": Pad.from_json,
+    "SinCos": SinCos.from_json,
+    "SubtractState": SubtractState.from_json,
 }
 
 
 def transform_from_json(data: Mapping[str, Any]) -> Any:
-    """Rebuild any transform of this module from what its `to_json` gave. UserError on an unknown type."""
+    """Rebuild any transform from what its `to_json` gave. UserError on an unknown type."""
     kind = str(data.get("type"))
     if kind not in _TYPES:
         raise unknown_name("transform", kind, _TYPES)
