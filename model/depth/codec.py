@@ -46,7 +46,9 @@ class Bf16:
 
     def decode(self, values: np.ndarray, scales: np.ndarray | None, out: np.ndarray) -> None:
         assert scales is None
-        np.left_shift(values, np.uint32(16), out=out.view(np.uint32), dtype=np.uint32)
+        bits = out.view(np.uint32)
+        np.copyto(bits, values)  # several times as fast as one shift of mixed types
+        bits <<= np.uint32(16)
 
 
 class Int8:
@@ -91,13 +93,18 @@ class PcaInt8:
         return PCA_COMPONENTS
 
     def encode(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self._int8.encode((tokens - self.basis.mean) @ self.basis.components.T)
+        channels = tokens.shape[-1]
+        weights = (tokens - self.basis.mean).reshape(-1, channels) @ self.basis.components.T
+        return self._int8.encode(weights.reshape(*tokens.shape[:-1], PCA_COMPONENTS))
 
     def decode(self, values: np.ndarray, scales: np.ndarray | None, out: np.ndarray) -> None:
         weights = np.empty(values.shape, np.float32)
         self._int8.decode(values, scales, out=weights)
-        np.matmul(weights, self.basis.components, out=out)
-        out += self.basis.mean
+        # one product of two matrices: a stack of small ones starts the threads of BLAS for each
+        flat = out.reshape(-1, out.shape[-1])
+        assert np.shares_memory(flat, out) or not out.size, "out is contiguous"
+        np.matmul(weights.reshape(-1, PCA_COMPONENTS), self.basis.components, out=flat)
+        flat += self.basis.mean
 
 
 CODECS = (Bf16.name, Int8.name, PcaInt8.name)

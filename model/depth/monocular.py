@@ -47,7 +47,9 @@ def load_estimator(path: str) -> tuple[Estimator, str]:
 def _transformers(path: Path) -> tuple[Estimator, str]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(path, local_files_only=True)
         _check_metric(path, config)

@@ -48,6 +48,7 @@ class Basis:
         from safetensors.numpy import save
 
         tensors = {"components": self.components, "mean": self.mean, "variance": self.variance}
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
         partial.write_bytes(save(tensors, metadata={"fitted_on": json.dumps(fitted_on, sort_keys=True)}))
         partial.replace(path)

@@ -132,6 +132,10 @@ class TokenStore:
                 tokens[mask] = present_tokens
         return tokens, mask
 
+    def keys(self) -> tuple[np.ndarray, np.ndarray]:
+        """Episode and frame int64 [frames] of every stored frame, in order."""
+        return self._keys >> 32, self._keys & 0xFFFFFFFF
+
     def has(self, episode: np.ndarray, frame: np.ndarray) -> np.ndarray:
         """Bool [B]: the frame was extracted."""
         return np.isin(_key(np.asarray(episode, np.int64), np.asarray(frame, np.int64)), self._keys)
