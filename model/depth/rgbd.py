@@ -14,10 +14,14 @@ def batched(image: Tensor, depth: Tensor | None) -> tuple[Tensor, Tensor]:
     """[B, 3, H, W] and [B, 1, H, W] of image [B, 3, H, W] or [3, H, W] and depth [B, H, W], [B, 1, H, W] or [H, W].
 
     Raises:
-        UserError: there is no depth, or the shapes do not fit.
+        UserError: there is no depth, one of them is whole numbers, or the shapes do not fit.
     """
     if depth is None:
         raise UserError("depth is missing: the encoder needs metres of every pixel, 0 where there is no return")
+    if not image.is_floating_point():
+        raise UserError(f"image is {image.dtype}: give floating point in [0, 1], 8-bit values divided by 255")
+    if not depth.is_floating_point():
+        raise UserError(f"depth is {depth.dtype}: give metres in floating point, millimetres divided by 1000")
     image = image[None] if image.ndim == 3 else image
     depth = depth[None] if depth.ndim == 2 else depth
     depth = depth[:, None] if depth.ndim == 3 else depth

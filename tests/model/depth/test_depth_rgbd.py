@@ -36,6 +36,13 @@ def test_depth_that_cannot_be_is_refused(encoder: RGBDEncoder, metres: torch.Ten
         encoder.infer_feat(IMAGE, metres, num_tokens=4)
 
 
+def test_whole_numbers_are_refused(encoder: RGBDEncoder) -> None:
+    with pytest.raises(UserError, match=r"depth is torch.uint16: give metres in floating point, millimetres divided"):
+        encoder.infer_feat(IMAGE, torch.full((2, 28, 28), 900, dtype=torch.uint16), num_tokens=4)
+    with pytest.raises(UserError, match=r"image is torch.uint8: give floating point in \[0, 1\], 8-bit values divided"):
+        encoder.infer_feat((IMAGE * 255).to(torch.uint8), depth(1.0, 1.0), num_tokens=4)
+
+
 def test_a_few_far_or_missing_pixels_are_no_fault(encoder: RGBDEncoder) -> None:
     metres = depth(1.2, 2.0)
     metres[:, :10], metres[:, 10:13] = 0, 82.0
