@@ -1,5 +1,7 @@
 """Reading packed folders: chunks and their padding, splits, the cache, damage, and prefetching."""
 
+import json
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.data.bad_samples import SampleError
+from model.data.frame_codecs import CODECS
 from model.data.packed import PackedDataset, Prefetcher
+from model.data.packed_format import read_arrow, write_arrow
 from model.errors import UserError
 from model.robots import find_robot
 from tests.model.data.demonstrations import MemoryDataset, pack_memory
@@ -100,6 +105,42 @@ def test_cache_beyond_its_budget_says_so_and_decodes(folder: Path) -> None:
 
 def test_the_robot_is_found_from_the_meta_alone(folder: Path) -> None:
     assert find_robot(PackedDataset.open(folder).meta).id == "aloha_sim"
+
+
+def test_a_set_of_the_first_schema_is_read(folder: Path, tmp_path: Path) -> None:
+    """It had JPEGs alone, and no checksums."""
+    shutil.copytree(folder, tmp_path / "old")
+    meta = json.loads((folder / "meta.json").read_text())
+    for name in ("codec", "video_crf", "left_out"):
+        del meta[name]
+    (tmp_path / "old/meta.json").write_text(json.dumps(meta | {"schema_version": 1}))
+    columns = read_arrow(folder / "frames.arrow")
+    del columns["crc"]
+    write_arrow(tmp_path / "old/frames.arrow", columns)
+    old, new = PackedDataset.open(tmp_path / "old"), PackedDataset.open(folder)
+    assert old.meta.codec == "jpeg"
+    assert (old.images(np.arange(len(old))) == new.images(np.arange(len(new)))).all()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_one_changed_bit_is_found(tmp_path: Path, codec: str) -> None:
+    """A JPEG or a raw image with a changed bit may well decode: the checksum tells."""
+    pack_memory(tmp_path, codec=codec)
+    place = read_arrow(tmp_path / "frames.arrow")
+    shard = bytearray((tmp_path / "frames-00000.bin").read_bytes())
+    shard[int(place["offset"][5, 2] + place["size"][5, 2] - 9)] ^= 1
+    (tmp_path / "frames-00000.bin").write_bytes(shard)
+    packed = PackedDataset.open(tmp_path)
+    with pytest.raises(SampleError, match="episode 0, frame 5, cam_right_wrist cannot be decoded.*not those") as raised:
+        packed.batch(np.array([2, 5]), 2)
+    assert (raised.value.episode, raised.value.frame, raised.value.column) == (0, 5, "cam_right_wrist")
+    packed.batch(np.array([2, 8]), 2)
+
+
+def test_memory_is_stated(folder: Path) -> None:
+    plain, cached = PackedDataset.open(folder), PackedDataset.open(folder, cache="ram")
+    assert plain.memory["cache"] == 0 and cached.memory["cache"] == len(plain) * 3 * 16 * 16 * 3
+    assert plain.memory["tables"] >= 39 * 14 * 4 * 2
 
 
 def test_damage_is_named(tmp_path: Path) -> None:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from model.data import frame_codecs, packing_frames
+from model.data.bad_samples import SampleError
+from model.data.frame_codecs import CODECS
+from model.data.lerobot import EpisodeArrays
 from model.data.packed import PackedDataset
 from model.data.packing_plan import PackingSettings, split_episodes
 from model.data.packing_tables import Segment
 from model.data.quarantine import read_quarantine
 from model.errors import UserError
+from model.progress import Silent
 from tests.model.data.demonstrations import CAMERAS, TASKS, MemoryDataset, colour, pack_memory
 
 
@@ -153,7 +157,6 @@ def test_image_files_are_cut_between_episodes(tmp_path: Path, monkeypatch: pytes
 def test_real_datasets_pack_the_same_in_one_process_and_in_two(tmp_path: Path, shared: Path) -> None:
     from model.data.lerobot import LeRobotDataset
     from model.data.packing import pack
-    from model.progress import Silent
     from model.robots import find_robot
 
     dataset = LeRobotDataset.open(shared / "datasets/gr1_sim_picknplace")
@@ -184,6 +187,57 @@ def test_errors_name_the_sample_and_the_fix(tmp_path: Path) -> None:
         PackingSettings(image_size=4)
     with pytest.raises(UserError, match="jpeg_quality is 0"):
         PackingSettings(jpeg_quality=0)
+    with pytest.raises(UserError, match="video_crf is 99"):
+        PackingSettings(video_crf=99)
+    with pytest.raises(UserError, match="unknown frame codec 'h265'.*Did you mean 'h264'"):
+        PackingSettings(codec="h265")
+    with pytest.raises(UserError, match="unreadable_episodes is -1"):
+        PackingSettings(unreadable_episodes=-1)
+
+
+def test_unreadable_episodes_within_the_budget_are_left_out_and_named(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Told(Silent):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    dataset = MemoryDataset(lengths=(8, 12, 9, 11), missing_after=9)
+    meta = pack_memory(tmp_path, dataset, unreadable_episodes=2, progress=Told())
+    assert [entry["episode"] for entry in meta.left_out] == [1, 3]
+    assert meta.left_out[0]["reason"].startswith("episode 1, camera 'observation.images.cam_high': frame 9 is missing")
+    assert meta.counts["episodes"] == 2 and meta.counts["left_out"] == 2 and meta.counts["quarantined"] == 0
+    assert sum("left out" in text and "of at most 2" in text for text in told) == 2
+    assert PackedDataset.open(tmp_path).episodes() == (0, 2)
+
+
+def test_one_unreadable_episode_more_than_the_budget_stops(tmp_path: Path) -> None:
+    dataset = MemoryDataset(lengths=(8, 12, 9, 11), missing_after=9)
+    with pytest.raises(UserError, match="(?s)2 episodes cannot be .* allows 1.*episode 1.*episode 3"):
+        pack_memory(tmp_path, dataset, unreadable_episodes=1)
+
+
+def test_an_episode_of_unreadable_numbers_counts_too(tmp_path: Path) -> None:
+    class Holes(MemoryDataset):
+        def arrays(self, episode: int) -> EpisodeArrays:
+            if episode == 2:
+                raise SampleError("memory: episode 2 frame 4: column 'action' is nan", 2, 4, "action")
+            return super().arrays(episode)
+
+    meta = pack_memory(tmp_path, Holes(), unreadable_episodes=1)
+    assert meta.left_out == ({"episode": 2, "reason": "episode 2 frame 4: column 'action' is nan"},)
+    with pytest.raises(SampleError, match="episode 2 frame 4: column 'action'"):
+        pack_memory(tmp_path / "none", Holes())
+
+
+def test_every_codec_packs_the_same_frames(tmp_path: Path) -> None:
+    for codec in CODECS:
+        assert pack_memory(tmp_path / codec, codec=codec, rate=5.0).codec == codec
+    packed = {codec: PackedDataset.open(tmp_path / codec) for codec in CODECS}
+    rows = np.arange(len(packed["uint8"]))[::-1]
+    exact = packed["uint8"].images(rows).astype(int)
+    for codec in ("jpeg", "h264"):
+        assert np.abs(packed[codec].images(rows) - exact).max() <= 4
 
 
 def test_a_full_disk_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
