@@ -4,9 +4,9 @@
 
 Real: the RGB-D examples, leaving one scene out at a time: the basis of pca128-int8 is fitted on crops of the seven
 others and measured on the centre of that one. Seven scenes are few to fit on, so "real, varied" also fits on the same
-crops mirrored, turned, in other colours and at other distances. Simulated: fitted on frames of some scenes and measured on those of others. "Across"
-is fitted on simulated frames and measured on real ones. int8 has no basis; it is measured on the same tokens. The
-cosine is of raw tokens; "less the mean" takes the basis' mean away from both first, which is the harder measure.
+crops mirrored, turned, in other colours and at other distances. Simulated: fitted on frames of some scenes and
+measured on those of others. "Across" is fitted on simulated frames and measured on real ones. int8 has no basis; it is
+measured on the same tokens. The cosine is of raw tokens; "less the mean" takes the basis' mean away from both first.
 "Needed" counts the components whose unrounded projection reaches a cosine of 0.99 in the worst fold. "On itself" is the
 cosine of a basis fitted on the measured tokens: what 128 components can do at most.
 
@@ -29,7 +29,7 @@ from model.depth.teacher import Preprocessing, Teacher, seeded_teacher
 
 HEADER = (
     "| teacher | channels | frames | measured tokens | int8 relative L2 | int8 cosine | pca128 relative L2 "
-    "| pca128 cosine | smallest | less the mean | needed for 0.99 | on itself |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| pca128 cosine | smallest | less the mean | needed for 0.99 | on itself |\n" + "|---" * 12 + "|"
 )
 VIEWS = {"demo": (112, 64), "dinov2_vits14": (224, 256)}  # pixels and tokens of a view
 Frame = tuple[np.ndarray, np.ndarray]  # uint8 [H, W, 3], float32 metres [H, W]
@@ -151,7 +151,8 @@ def line(teacher: str, channels: int, frames: str, found: Fidelity) -> str:
     return (
         f"| {teacher} | {channels} | {frames} | {found.tokens} | {found.int8['relative_l2']:.2%} "
         f"| {found.int8['cosine']:.6f} | {found.pca['relative_l2']:.2%} | {found.pca['cosine']:.5f} "
-        f"| {found.pca['cosine_min']:.4f} | {found.centred_cosine:.5f} | {found.needed} of {channels} | {found.on_itself:.5f} |"
+        f"| {found.pca['cosine_min']:.4f} | {found.centred_cosine:.5f} "
+        f"| {found.needed} of {channels} | {found.on_itself:.5f} |"
     )
 
 
