@@ -16,6 +16,7 @@ import numpy as np
 
 from model.config import PolicyConfig
 from model.config import preset as policy_preset
+from model.data.delta import SubtractState
 from model.data.normalization import Normalize, Statistics
 from model.data.text import InstructionTokenizer
 from model.data.transforms import Chain, ResizeImage, ToCanonical, transform_from_json
@@ -43,6 +44,7 @@ class Preparation:
     tokenizer: InstructionTokenizer
     control_hz: float
     tasks: tuple[str, ...]
+    subtract: SubtractState | None = None  # the policy's actions are differences to the state; statistics [T, A]
 
 
 class Bundle(Inference):
@@ -104,9 +106,11 @@ def export_bundle(path: Path, policy: Policy, preparation: Preparation, card: st
     normalization = {key: statistics.to_json() for key, statistics in preparation.statistics.items()}
     goal = {"mean": list(preparation.goal_mean), "std": list(preparation.goal_std)}
     _write_json(path / "normalization.json", {"norm_stats": normalization, "goal": goal})
+    subtract = {"subtract_state": preparation.subtract.to_json()} if preparation.subtract else {}
     _write_json(
         path / "transforms.json",
         {
+            **subtract,
             "cameras": list(preparation.cameras),
             "image": ResizeImage(config.vision.image_size).to_json(),
             "state": preparation.state.to_json(),
@@ -136,7 +140,7 @@ def create_bundle(path: Path, *, preset: str = "debug", robot: str = "aloha_sim"
             f"robot '{chosen.id}' has no verified control rate: write control_hz in model/robots/{chosen.id}.yaml."
         )
     config = replace(policy_preset(preset), views=len(chosen.cameras))
-    statistics = {"state": _statistics_of_limits(chosen), "action": _statistics_of_limits(chosen)}
+    statistics = {"state": _statistics_of_limits(chosen), "action": _statistics_of_limits(chosen, actions=True)}
     task = "lift the cube with the right arm"
     preparation = prepare(
         robot=chosen,
@@ -167,7 +171,10 @@ def prepare(
     control_hz: float,
     tasks: tuple[str, ...],
 ) -> Preparation:
-    """The preparation of a robot's data: normalise, then place in the canonical vector."""
+    """The preparation of a robot's data: normalise, then place in the canonical vector.
+
+    Where the robot's actions are learned as differences, `statistics["action"]` is of those (`model.data.delta`).
+    """
     return Preparation(
         robot=robot,
         cameras=cameras,
@@ -179,6 +186,7 @@ def prepare(
         tokenizer=tokenizer,
         control_hz=control_hz,
         tasks=tasks,
+        subtract=SubtractState.of(robot),
     )
 
 
@@ -212,6 +220,7 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
         tokenizer=InstructionTokenizer.load(path / "tokenizer.json"),
         control_hz=manifest["contract"]["control_hz"],
         tasks=tuple(transforms["tasks"]),
+        subtract=transform_from_json(transforms["subtract_state"]) if "subtract_state" in transforms else None,
     )
     return Bundle(path, manifest, config, policy, preparation)
 
@@ -299,9 +308,12 @@ def _golden_observation(preparation: Preparation, config: PolicyConfig, golden: 
     return Observation(images=images, state=golden["state"], task=preparation.tasks[0])
 
 
-def _statistics_of_limits(robot: Robot) -> Statistics:
+def _statistics_of_limits(robot: Robot, *, actions: bool = False) -> Statistics:
     limits = np.asarray(robot.limits, dtype=float)
     low, high = np.where(np.isfinite(limits), limits, (-1.0, 1.0)).T  # unverified limits: about a radian either way
+    if actions and robot.subtracted_dims:  # a difference: a quarter of the range either way
+        moved = [dim for dim, _ in robot.subtracted_dims]
+        low[moved], high[moved] = (low - high)[moved] / 4, (high - low)[moved] / 4
     middle, quarter = (low + high) / 2, np.maximum((high - low) / 4, 1e-3)
     return Statistics(count=1, mean=middle, std=quarter, min=low, max=high, q01=low, q99=high, q02=low, q98=high)
 

@@ -45,9 +45,13 @@ class Inference:
             UserError: unknown camera, no camera, or a state of the wrong length or with values that are not finite.
         """
         noise = self._noise([0] * len(observations) if seeds is None else seeds)
-        actions = self.policy.sample(self.inputs(observations), noise, num_steps)
+        normalised = self.policy.sample(self.inputs(observations), noise, num_steps)
+        actions = self.preparation.action.inverse(normalised.numpy())
+        if self.preparation.subtract is not None:
+            state = np.stack([np.asarray(o.state, dtype=np.float32) for o in observations])
+            actions = self.preparation.subtract.inverse(actions, state)
         # gathering the last axis leaves a transposed memory order, which safetensors would write as it lies
-        return np.ascontiguousarray(self.preparation.action.inverse(actions.numpy()), dtype=np.float32)
+        return np.ascontiguousarray(actions, dtype=np.float32)
 
     def inputs(self, observations: Sequence[Observation]) -> Inputs:
         """The policy's inputs for a batch of observations."""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from model.bundle import Preparation
     from model.config import PolicyConfig
+    from model.data.normalization import Statistics
     from model.data.packed import PackedDataset
     from model.data.text import InstructionTokenizer
     from model.depth.store import TokenStore
+    from model.robots import Robot
     from model.training.loop import TrainingResult
     from model.vla.policy import Policy
 
@@ -90,10 +92,11 @@ def preparation(
     from model.robots import find_robot
 
     goal = packed.goal_statistics
+    robot = find_robot(packed.meta)
     return prepare(
-        robot=find_robot(packed.meta),
+        robot=robot,
         cameras=tuple(packed.meta.cameras),
-        statistics=packed.statistics,
+        statistics=training_statistics(packed, robot, config.horizon),
         mode=normalization,
         dimensions=config.dimensions,
         goal_mean=goal[0],
@@ -102,6 +105,18 @@ def preparation(
         control_hz=packed.meta.fps,
         tasks=tuple(packed.meta.tasks),
     )
+
+
+def training_statistics(packed: "PackedDataset", robot: "Robot", horizon: int) -> dict[str, "Statistics"]:
+    """The packed set's statistics; those of the action per step [T, A] where the robot's actions are differences."""
+    from model.data.delta import SubtractState, delta_statistics
+
+    subtract = SubtractState.of(robot)
+    if subtract is None:
+        return packed.statistics
+    episodes = (packed.episode(number) for number in packed.episodes("train"))
+    pairs = ((episode["state"], episode["action"]) for episode in episodes)
+    return {**packed.statistics, "action": delta_statistics(pairs, horizon, subtract)}
 
 
 def run_training(
@@ -148,6 +163,7 @@ def run_training(
         action=prepared.action,
         goal_mean=np.array(prepared.goal_mean),
         goal_std=np.array(prepared.goal_std),
+        subtract=prepared.subtract,
         augmentation=Augmentation(state_dropout=parameters.state_dropout, state_noise=parameters.state_noise),
         tokens=tokens if depth else None,
         token_mean=tokens.place_mean if standardized else None,

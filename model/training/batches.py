@@ -12,9 +12,12 @@ import numpy as np
 import torch
 
 from model.config import PolicyConfig
+from model.data.augmentation import Photometric, RandomCrop
+from model.data.delta import SubtractState
 from model.data.sampler import Sampler
 from model.data.text import InstructionTokenizer
 from model.data.transforms import Chain, ToCanonical
+from model.errors import UserError
 from model.vla.policy import Inputs, Targets
 
 
@@ -32,18 +35,20 @@ class Tokens(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Share of samples whose state is blanked, state noise (in normalised units), and photometric jitter."""
+    """Share of samples whose state is blanked, state noise (in normalised units), photometric jitter and crop."""
 
     state_dropout: float = 0.5
     state_noise: float = 0.05
     brightness: float = 0.1
     contrast: float = 0.1
+    saturation: float = 0.0
+    crop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchBuilder:
     """Makes the batch of a step. `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher's
-    tokens; without them the tokens are taken as they are."""
+    tokens; without them the tokens are taken as they are. `subtract` makes actions differences to the state."""
 
     config: PolicyConfig
     frames: Frames
@@ -58,9 +63,20 @@ class BatchBuilder:
     tokens: Tokens | None
     token_mean: np.ndarray | None
     token_std: np.ndarray | None
+    subtract: SubtractState | None = None
+
+    def __post_init__(self) -> None:
+        if self.augmentation.crop and self.tokens is not None:
+            raise UserError(
+                f"crop is {self.augmentation.crop}, but stored depth tokens are of whole images: set it to 0."
+            )
 
     def __call__(self, step: int) -> tuple[Inputs, Targets]:
-        raw = self.frames.batch(self.sampler.batch(step), self.config.horizon)
+        return self.build(self.sampler.batch(step), step)
+
+    def build(self, rows: np.ndarray, step: int) -> tuple[Inputs, Targets]:
+        """The batch of these rows, augmented as step `step` is."""
+        raw = self.frames.batch(rows, self.config.horizon)
         random = np.random.Generator(np.random.Philox(key=[self.sampler.seed + 1, step]))
         ids, token_mask = self._text(raw["task"])
         state = self._augment_state(self.state(raw["state"]), random)
@@ -72,8 +88,9 @@ class BatchBuilder:
             state=torch.from_numpy(state.astype(np.float32)),
         )
         dimensions = dimension_mask(self.action)
+        actions = raw["actions"] if self.subtract is None else self.subtract(raw["actions"], raw["state"])
         targets = Targets(
-            actions=torch.from_numpy(self.action(raw["actions"]).astype(np.float32)),
+            actions=torch.from_numpy(self.action(actions).astype(np.float32)),
             step_mask=torch.from_numpy(~raw["action_pad"]),
             dimension_mask=torch.from_numpy(dimensions).expand(len(ids), -1),
             goal=torch.from_numpy(((raw["goal"] - self.goal_mean) / self.goal_std).astype(np.float32)),
@@ -91,13 +108,10 @@ class BatchBuilder:
         return (state + noise * (state != 0)) * keep
 
     def _augment_images(self, images: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """One brightness and contrast for each sample, through a lookup table of 256 values."""
-        levels = np.arange(256, dtype=np.float32)
-        contrast = 1 + self.augmentation.contrast * random.uniform(-1, 1, len(images))
-        shift = 255 * self.augmentation.brightness * random.uniform(-1, 1, len(images))
-        tables = (levels - 127.5) * contrast[:, None] + 127.5 + shift[:, None]
-        tables = tables.round().clip(0, 255).astype(np.uint8)
-        return np.stack([table[image] for table, image in zip(tables, images, strict=True)])
+        chosen = self.augmentation
+        light = Photometric(brightness=chosen.brightness, contrast=chosen.contrast, saturation=chosen.saturation)
+        images = light(images, random)
+        return RandomCrop(share=chosen.crop)(images, random) if chosen.crop else images
 
     def _teacher(self, episode: np.ndarray, frame: np.ndarray) -> dict[str, torch.Tensor]:
         if self.tokens is None:

@@ -1,0 +1,149 @@
+"""Batches that mix robots: several packed sets by weight, in one policy's views, dimensions and tokens.
+
+Each robot keeps its own transforms, so its dimensions land in their slots of the canonical vector and the others are
+masked; its cameras land in the policy's views by role, and absent views are masked. A sample's action loss is therefore
+of its robot's own dimensions alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.errors import UserError
+from model.robots import ROLES, Robot
+from model.training.batches import BatchBuilder
+from model.vla.policy import Inputs, Targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One packed set of a mixture.
+
+    Attributes:
+        name: the robot's, for messages.
+        builder: makes its samples; its sampler says which rows.
+        views: the policy's view of each of its cameras.
+        weight: its share of the samples, against those of the other parts.
+    """
+
+    name: str
+    builder: BatchBuilder
+    views: tuple[int, ...]
+    weight: float
+
+    def __post_init__(self) -> None:
+        total = self.builder.config.views
+        if len(set(self.views)) != len(self.views) or any(not 0 <= view < total for view in self.views):
+            raise UserError(f"{self.name}: its cameras take views {list(self.views)}, the policy has 0 to {total - 1}.")
+        if not self.weight > 0:
+            raise UserError(f"{self.name}: weight is {self.weight}; leave the set out, or give it more than 0.")
+
+
+def views_by_role(robot: Robot, cameras: Sequence[str]) -> tuple[int, ...]:
+    """The view of each camera: that of its role (high 0, left wrist 1, right wrist 2).
+
+    Raises:
+        UserError: the robot gives a camera no role.
+    """
+    roles = {key: role for role, key in robot.cameras.items()}
+    for camera in cameras:
+        if camera not in roles:
+            raise UserError(f"{robot.id}: camera '{camera}' has no role; name it under cameras in the robot's YAML.")
+    return tuple(ROLES.index(roles[camera]) for camera in cameras)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """Makes the batch of a step from all parts; a pure function of the seed and the step, as `BatchBuilder` is.
+
+    How many samples each part gives is drawn anew each step, by weight.
+    """
+
+    parts: tuple[Part, ...]
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise UserError("a mixture has no part: give at least one packed set.")
+        for part in self.parts[1:]:
+            if part.builder.config != self.parts[0].builder.config:
+                raise UserError(
+                    f"'{part.name}' and '{self.parts[0].name}' are built for different policies; a mixture trains one."
+                )
+
+    def counts(self, step: int) -> np.ndarray:
+        """Samples int64 of each part in the batch of a step."""
+        weights = np.array([part.weight for part in self.parts])
+        random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        return random.multinomial(self.batch_size, weights / weights.sum())
+
+    def __call__(self, step: int) -> tuple[Inputs, Targets]:
+        batches = [
+            _in_views(*part.builder.build(_rows(part, step, int(count)), step), part)
+            for part, count in zip(self.parts, self.counts(step), strict=True)
+            if count
+        ]
+        depth = next((targets.depth_tokens for _, targets in batches if targets.depth_tokens is not None), None)
+        if depth is not None:
+            batches = [(inputs, _with_depth(targets, depth)) for inputs, targets in batches]
+        inputs = _join([inputs for inputs, _ in batches])
+        targets = _join([targets for _, targets in batches])
+        return Inputs(**inputs), Targets(**targets)
+
+
+def _rows(part: Part, step: int, count: int) -> np.ndarray:
+    """The first rows that the part's sampler draws: it draws with replacement, so they are a draw of that size."""
+    rows = part.builder.sampler.batch(step)
+    if len(rows) < count:
+        raise UserError(
+            f"{part.name}: its sampler draws {len(rows)} rows, the step needs {count}; give it the mixture's batch "
+            "size."
+        )
+    return rows[:count]
+
+
+def _in_views(inputs: Inputs, targets: Targets, part: Part) -> tuple[Inputs, Targets]:
+    """The same batch with each camera in the policy's view of its role; other views are absent."""
+    views, total = list(part.views), part.builder.config.views
+    placed = {name: _spread(getattr(inputs, name), views, total) for name in ("images", "image_mask")}
+    depth = {
+        name: _spread(value, views, total)
+        for name in ("depth_tokens", "depth_mask")
+        if (value := getattr(targets, name)) is not None
+    }
+    return Inputs(**{**_fields(inputs), **placed}), Targets(**{**_fields(targets), **depth})
+
+
+def _spread(values: Tensor, views: list[int], total: int) -> Tensor:
+    """[B, cameras, ...] to [B, views, ...], zero (False) where no camera is."""
+    spread = torch.zeros((len(values), total, *values.shape[2:]), dtype=values.dtype)
+    spread[:, views] = values
+    return spread
+
+
+def _with_depth(targets: Targets, like: Tensor) -> Targets:
+    """A part without stored tokens beside one with them: zeros that the mask leaves out."""
+    if targets.depth_tokens is not None:
+        return targets
+    count, views = len(targets.actions), like.shape[1]
+    absent = {"depth_tokens": torch.zeros(count, *like.shape[1:]), "depth_mask": torch.zeros(count, views).bool()}
+    return Targets(**{**_fields(targets), **absent})
+
+
+def _fields(batch: Inputs | Targets) -> dict[str, Any]:
+    return {entry.name: getattr(batch, entry.name) for entry in fields(batch)}
+
+
+def _join(batches: Sequence[Inputs] | Sequence[Targets]) -> dict[str, Any]:
+    """Every tensor of the batches, one after another; fields that none has stay away, sensors are not mixed."""
+    joined: dict[str, Any] = {}
+    for name in _fields(batches[0]):
+        values = [getattr(batch, name) for batch in batches]
+        if isinstance(values[0], Tensor):
+            joined[name] = torch.cat(values)
+    return joined
