@@ -60,6 +60,7 @@ _TABLE = (
         inputs={"dataset": _DATASET},
         artifact="verdict",
         image="data",
+        sources=("thresholds", "decisions", "reference", "holdout"),
     ),
     Step(
         name="annotate",

@@ -20,19 +20,24 @@ LEVEL = 4  # grey levels between neighbouring frames: more than h264 loses on a 
 
 
 def picture(episode: int, frame: int, camera: int) -> np.ndarray:
-    """A grey image: left half tells the frame, upper right the episode (modulo 6), lower right the camera."""
+    """A grey image: left half tells the frame, upper right the episode (modulo 6), lower right the camera.
+
+    The top rows hold bars of the episode's own, so that no two episodes have the same video.
+    """
     image = np.zeros((SIZE, SIZE, 3), np.uint8)
     image[:, : SIZE // 2] = 16 + LEVEL * frame
-    image[: SIZE // 2, SIZE // 2 :] = 16 + 40 * (episode % 6)
-    image[SIZE // 2 :, SIZE // 2 :] = 16 + 60 * camera
+    image[: SIZE // 2, SIZE // 2 :] = 16 + 8 * (episode % 6)
+    image[SIZE // 2 :, SIZE // 2 :] = 76 + 60 * camera
+    bars = np.random.default_rng([episode, camera]).integers(0, 2, SIZE // 4)
+    image[:3] = (40 + 120 * bars).repeat(4)[None, :, None]
     return image
 
 
 def told(image: np.ndarray) -> tuple[int, int, int]:
     """(episode, frame, camera) that an image shows."""
     frame = (image[8:-8, 4:20].mean() - 16) / LEVEL
-    episode = (image[4:20, 28:-4].mean() - 16) / 40
-    camera = (image[28:-4, 28:-4].mean() - 16) / 60
+    episode = (image[8:20, 28:-4].mean() - 16) / 8
+    camera = (image[28:-4, 28:-4].mean() - 76) / 60
     return round(float(episode)), round(float(frame)), round(float(camera))
 
 

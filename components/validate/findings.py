@@ -14,16 +14,26 @@ from model.robots import Robot
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong. `episode` is None when it concerns the whole dataset."""
+    """One thing that is wrong.
+
+    Attributes:
+        episode: None when it concerns the whole dataset.
+        picture: path of a PNG in the verdict's folder, or ''.
+        decision: what a reviewer decided about it: decision, reviewer, reason.
+    """
 
     rule: str
     severity: str
     episode: int | None
     message: str
     evidence: Mapping[str, Any]
+    picture: str = ""
+    decision: Mapping[str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """Without what it does not have."""
+        said = asdict(self)
+        return {key: value for key, value in said.items() if key not in ("picture", "decision") or value}
 
 
 def dataset_findings(dataset: LeRobotDataset, robot: Robot) -> list[Finding]:

@@ -83,7 +83,7 @@ def judge(rows: Sequence[EpisodeSummary], rules: Sequence[Rule]) -> Judgement:
 def _table(rows: Sequence[EpisodeSummary], rules: Sequence[Rule]) -> "pd.DataFrame":
     import pandas as pd
 
-    columns = {rule.column: [row.values[rule.column] for row in rows] for rule in rules}
+    columns = {rule.column: [row.values.get(rule.column) for row in rows] for rule in rules}
     return pd.DataFrame({"episode": [row.episode for row in rows], **columns}).astype(dict.fromkeys(columns, "float64"))
 
 

@@ -16,22 +16,29 @@ SHOWN = 20  # findings printed before the rest is counted
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="folder of a LeRobot dataset (v2.0, v2.1 or v3.0)")
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="keep verdict.json, quarantine.yaml and data_docs/ there"
+        "--output", metavar="DIR", type=Path, help="keep verdict.json, quarantine.yaml, pictures/ and data_docs/ there"
     )
+    parser.add_argument("--decisions", metavar="FILE", default="", help="a reviewer's decisions: keep, drop, fixed")
+    parser.add_argument("--thresholds", metavar="FILE", default="", help="replaces thresholds of the robot")
+    parser.add_argument("--reference", metavar="PATH", default="", help="dataset that the statistics must be like")
+    parser.add_argument("--holdout", metavar="PATH", default="", help="dataset whose episodes must not be in this one")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 0 when at least one episode is usable, else 2."""
+    """Exit code by severity: 0 without an error, 1 when episodes are left out, 2 when nothing is usable."""
     from components.validate.step import Parameters, validate
 
+    chosen = {name: getattr(args, name) for name in ("decisions", "thresholds", "reference", "holdout")}
     with _folder(args.output) as folder:
-        verdict = validate(Path(args.path), folder, Parameters(), _Counter())
+        verdict = validate(Path(args.path), folder, Parameters(**chosen), _Counter())
     print(describe(verdict))
     if args.output is None:
-        print("Give --output DIR to keep verdict.json, quarantine.yaml and the Data Docs.")
+        print("Give --output DIR to keep verdict.json, quarantine.yaml, the pictures and the Data Docs.")
     else:
         print(f"Data Docs: {args.output / 'data_docs' / 'index.html'}")
-    return 0 if verdict["usable"] else 2
+    if not verdict["usable"]:
+        return 2
+    return int(any(finding["severity"] == "error" for finding in verdict["findings"]))
 
 
 def describe(verdict: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ EXPECTED = {
     "compare": {"first", "second", "--json"},
     "doctor": {"--json"},
     "data inspect": {"path"},
-    "data validate": {"path", "--output"},
+    "data validate": {"path", "--output", "--decisions", "--thresholds", "--reference", "--holdout"},
     "data release": {"name", "--run", "--remote", *DATA},
     "evaluate closed": {
         "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",

@@ -59,7 +59,7 @@ def test_inspect_refuses_what_is_no_dataset(tmp_path: Path, capsys: pytest.Captu
 def test_validate_prints_the_verdict_and_keeps_it_on_request(
     broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "validate", str(broken), "--output", str(tmp_path / "kept")]) == 0
+    assert main(["data", "validate", str(broken), "--output", str(tmp_path / "kept")]) == 1
     text = capsys.readouterr().out
     assert text.startswith("1 of 3 episodes are usable (0.000 h, robot aloha_sim, LeRobot v2.1)")
     assert "error: episode 0: its video is missing of camera 'observation.images.cam_high'" in text

