@@ -1,11 +1,11 @@
 """How packed frames are stored: one name, one way to bytes and back (`meta.json` says which).
 
-name    bytes of a 224 px frame     decoding, CPU ms a frame     what for
-jpeg    5 to 20 KB (q95, 4:4:4)     0.2 to 0.5                   the default: small enough, every frame on its own
-uint8   147 KB                      0.02                         when the disk is large and the cores are few
-h264    2 to 5 KB (crf 18, 4:4:4)   1.1                          when the disk is dear; GOP 2
+name    bytes of a 224 px frame     reading, CPU ms a frame     what for
+jpeg    5 to 26 KB (q95, 4:4:4)     0.2 to 0.7                  the default: small enough, every frame on its own
+uint8   147 KB                      0.1 to 0.2                  when the disk is large and the cores are few
+h264    3 to 6 KB (crf 18, 4:4:4)   1.1 to 1.9                  when the disk is dear; GOP 2
 
-Figures of one core, AVX2, of a simulated kitchen (tests/benchmarks/loader.py measures them).
+From a simulated kitchen on an idle core to tests/benchmarks/loader.py on busy ones (AVX2).
 """
 
 import io
@@ -68,11 +68,10 @@ class Jpeg:
     def decode(self, chunks: Sequence[Bytes], target: np.ndarray) -> None:
         import simplejpeg
 
-        height, width = target.shape[:2]
-        found = simplejpeg.decode_jpeg_header(chunks[-1])[:2]
-        if found != (height, width):  # the decoder trusts the size of the buffer that it is given
-            raise ValueError(f"it is {found[1]}x{found[0]} px, not {width}x{height}")
-        simplejpeg.decode_jpeg(chunks[-1], buffer=target)
+        # ValueError where the target is too small; a larger one is filled in part
+        height, width = simplejpeg.decode_jpeg(chunks[-1], buffer=target).shape[:2]
+        if (height, width) != target.shape[:2]:
+            raise ValueError(f"it is {width}x{height} px, not {target.shape[1]}x{target.shape[0]}")
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ class Prefetcher(Generic[Item, Batch]):
 
     A batch is a function of its item alone, so resuming is starting `items` later, and the number of threads changes
     nothing but speed. An exception in a thread is raised here, at the batch it belongs to, with a note that names the
-    item. Memory: at most `depth` batches are made or being made beside the one that was given out. Use it in a `with`
-    statement, or call `close`.
+    item. Memory: at most `depth` batches are made or being made beside those that were given out; a loop holds the last
+    one until it has the next. Use it in a `with` statement, or call `close`.
 
     Args:
         make: safe to call from `workers` threads at once.

@@ -1,8 +1,8 @@
-"""`lingbot bench`: what a training step and an inference cost on this machine, as one JSON object on stdout."""
+"""`lingbot bench`: what a step of training, an inference and a batch cost here, as one JSON object on stdout."""
 
 import argparse
 
-HELP = "measure a training step or an inference here, beside the machine's own matrix rate"
+HELP = "measure a training step, an inference or the loader of batches here"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,9 +18,55 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--steps", type=int, default=steps, help=f"measured steps; median (default: {steps})")
         action.add_argument("--attention", default="auto", help="back end: auto, explicit, sdpa, flex or dense")
     train.add_argument("--draws", type=int, default=1, help="noise draws an observation (default: 1)")
+    loader = actions.add_parser("loader", help="batches from packed shards, beside random access into the videos")
+    loader.add_argument("--image-size", type=int, default=224, help="pixels of a view (default: 224)")
+    loader.add_argument("--batch", type=int, default=32, help="samples (default: 32)")
+    loader.add_argument("--batches", type=int, default=40, help="measured batches of a codec (default: 40)")
+    loader.add_argument("--video-batches", type=int, default=2, help="measured batches of the videos (default: 2)")
+    loader.add_argument("--workers", type=int, default=2, help="threads (default: 2)")
+    loader.add_argument("--variants", help="some of jpeg,uint8,h264,video,pool (default: all)")
+    loader.add_argument("--episodes", type=int, default=6, help="of the made-up recording (default: 6)")
+    loader.add_argument("--frames", type=int, default=120, help="of each episode (default: 120)")
 
 
 def run(args: argparse.Namespace) -> int:
+    return _run_loader(args) if args.action == "loader" else _run_policy(args)
+
+
+def _run_loader(args: argparse.Namespace) -> int:
+    import json
+    import platform
+    import sys
+
+    import av
+    import numpy
+    import simplejpeg
+
+    from components.provenance import hardware
+    from model.benchmark.loader import VARIANTS, LoaderSettings, measure_loader
+
+    settings = LoaderSettings(
+        image_size=args.image_size,
+        batch=args.batch,
+        batches=args.batches,
+        video_batches=args.video_batches,
+        workers=args.workers,
+        variants=tuple(args.variants.split(",")) if args.variants else VARIANTS,
+        episodes=args.episodes,
+        frames=args.frames,
+    )
+    figures = measure_loader(settings, message=lambda text: print(text, file=sys.stderr, flush=True))
+    versions = {
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "av": av.__version__,
+        "simplejpeg": simplejpeg.__version__,
+    }
+    print(json.dumps({**figures, "hardware": hardware(), "versions": versions}, indent=1))
+    return 0
+
+
+def _run_policy(args: argparse.Namespace) -> int:
     import json
     import platform
     import sys
