@@ -53,6 +53,9 @@ EXPECTED = {
         "--preset", "--precision", "--threads", "--compile", "--batch", "--draws", "--steps", "--attention",
     },
     "bench infer": {"--preset", "--precision", "--threads", "--compile", "--batch", "--steps", "--attention"},
+    "bench loader": {
+        "--image-size", "--batch", "--batches", "--video-batches", "--workers", "--variants", "--episodes", "--frames",
+    },
     "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
 }  # fmt: skip
 
