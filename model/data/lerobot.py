@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from model.data.bad_samples import SampleError
+from model.data.chunks import action_chunks
 from model.data.files import DatasetFiles, FileSystem
 from model.data.lerobot_layout import (
     IMAGE_PREFIX,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 STATE, ACTION, EEF_POSE = "observation.state", "action", "observation.eef_pose"
 MILLIMETRE = np.float32(0.001)
+EPISODES_KEPT = 8  # whose numbers `sample` keeps, of those asked for last; 112 bytes a frame at 14 dimensions
 VIDEO_FACTS_KEPT = 64  # of the files read last; a file's facts are about 24 bytes a frame
 
 
@@ -58,6 +60,27 @@ class EpisodeArrays:
     eef_pose: np.ndarray | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One frame of an episode and the chunk of actions that begins there.
+
+    Attributes:
+        images: camera key -> uint8 [H, W, 3].
+        state: float32 [S].
+        actions: float32 [T, A]; the last one is repeated past the end of the episode.
+        padding: bool [T], True past the end.
+        timestamp: seconds as declared.
+        task: the instruction.
+    """
+
+    images: dict[str, np.ndarray]
+    state: np.ndarray
+    actions: np.ndarray
+    padding: np.ndarray
+    timestamp: float
+    task: str
+
+
 class LeRobotDataset:
     """A dataset opened for reading; make one with `open`."""
 
@@ -72,6 +95,7 @@ class LeRobotDataset:
         self._files = files
         self._by_index = {episode.index: episode for episode in episodes}
         self._table: tuple[str, Any, dict[int, tuple[int, int]]] | None = None
+        self._numbers = lru_cache(maxsize=EPISODES_KEPT)(self.arrays)
         self._video = lru_cache(maxsize=VIDEO_FACTS_KEPT)(self._open_video)
 
     @classmethod
@@ -145,6 +169,27 @@ class LeRobotDataset:
             timestamp=self._finite(episode, table, "timestamp", np.float64)[:, 0],
             task=self.instruction(episode, table),
             eef_pose=self._finite(episode, table, EEF_POSE, np.float32) if EEF_POSE in table.column_names else None,
+        )
+
+    def sample(self, episode: int, frame: int, horizon: int, cameras: Sequence[str] | None = None) -> Sample:
+        """Frame `frame` of an episode, with the images of `cameras` (all that have files when None).
+
+        Raises:
+            UserError: the frame lies outside the episode, or something of it cannot be read.
+        """
+        numbers = self._numbers(episode)
+        try:
+            chunks, padding = action_chunks(numbers.action, np.array([frame]), horizon)
+        except UserError as error:
+            raise UserError(f"{self.root}: episode {episode}: {error}") from error
+        keys = [self.camera(name) for name in (self.cameras if cameras is None else cameras)]
+        return Sample(
+            images={key: next(self.frames(episode, key, [frame])) for key in keys},
+            state=numbers.state[frame],
+            actions=chunks[0],
+            padding=padding[0],
+            timestamp=float(numbers.timestamp[frame]),
+            task=numbers.task,
         )
 
     def column(self, episode: int, table: "pa.Table", key: str) -> np.ndarray:

@@ -74,7 +74,7 @@ def find_robot(info: DescribedDataset) -> Robot:
     return Robot(
         id=plain if plain[:1].isalpha() else f"robot_{plain}".rstrip("_"),
         aliases=(info.robot_type,),
-        cameras=_guess_roles(info.cameras),
+        cameras=guess_roles(info.cameras),
         layout="raw",
         groups=_guess_groups(action_names),
         state_names=state_names,
@@ -138,7 +138,7 @@ def _names(info: DescribedDataset, key: str, declared: tuple[str, ...]) -> tuple
     return declared if unique else tuple(f"{stem}_{dim}" for dim in range(width))
 
 
-def _guess_roles(cameras: tuple[str, ...]) -> dict[str, str]:
+def guess_roles(cameras: tuple[str, ...]) -> dict[str, str]:
     """Wrist views by their names; the first other camera takes the role `high`."""
     short = [key.removeprefix(IMAGE_PREFIX) for key in cameras]
     roles: dict[str, str] = {}

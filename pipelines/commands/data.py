@@ -1,12 +1,12 @@
-"""`lingbot data`: look at a dataset and check it. Each action is a module of its own, imported when it is called."""
+"""`lingbot data`: look at a dataset, check it, map it to a robot. Each action is a module, imported when called."""
 
 import argparse
 import importlib
 from types import ModuleType
 
-HELP = "look at a dataset, and check it"
+HELP = "look at a dataset, check it, and map it to a robot"
 
-ACTIONS = ("inspect", "validate", "release")
+ACTIONS = ("inspect", "validate", "map", "release")
 
 
 def load_action(name: str) -> ModuleType:

@@ -1,25 +1,80 @@
-"""`lingbot data inspect`: what a dataset holds and what is wrong with it at a glance, without decoding a frame."""
+"""`lingbot data inspect`: what a dataset holds and what is wrong with it at a glance; decodes sample pictures alone."""
 
 import argparse
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from model.data.lerobot import LeRobotDataset
 
-HELP = "robot, episodes, hours, cameras, depth, tasks and problems of a dataset, without decoding its videos"
+HELP = "robot, episodes, hours, cameras, depth, tasks, sample pictures and problems of a dataset"
 SHOWN = 8  # tasks and problems listed before the rest is counted
+PICTURED = 3  # episodes in the sample pictures, each at its beginning, middle and end
+PICTURE_HEIGHT = 160
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="PATH", help="folder of a LeRobot dataset (v2.0, v2.1 or v3.0)")
+    parser.add_argument("path", metavar="PATH", help="folder or s3:// address of a LeRobot dataset (v2.0, v2.1, v3.0)")
+    parser.add_argument("--pictures", metavar="DIR", type=Path, help="write sample pictures there, a PNG a camera")
 
 
 def run(args: argparse.Namespace) -> int:
-    from model.data.lerobot import LeRobotDataset
+    from components.adapters.filesystem import open_dataset
 
-    print(describe(LeRobotDataset.open(args.path)))
+    dataset = open_dataset(args.path)
+    print(describe(dataset))
+    if args.pictures is not None:
+        for line in write_pictures(dataset, args.pictures):
+            print(line)
     return 0
+
+
+def write_pictures(dataset: "LeRobotDataset", folder: Path) -> list[str]:
+    """One PNG a camera: a row an episode (the first, the middle and the last that have it), its frames in columns.
+
+    Returns a line for each file, and for each episode that cannot be pictured, with the reason.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from model.errors import UserError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--pictures '{folder}' cannot be made a folder: {error.strerror}. Give another.") from error
+    lines = []
+    for camera in dataset.cameras:
+        held = [e.index for e in dataset.episodes if e.length and (not e.videos or e.videos.get(camera, 0) is not None)]
+        chosen = sorted({held[place * (len(held) - 1) // (PICTURED - 1)] for place in range(PICTURED)}) if held else []
+        rows = []
+        for episode in chosen:
+            last = dataset.episode(episode).length - 1
+            try:
+                frames = list(dataset.frames(episode, camera, sorted({0, last // 2, last})))
+            except UserError as error:
+                lines.append(f"no picture: {error}")
+                continue
+            rows.append(np.concatenate([_shrunk(frame) for frame in frames], axis=1))
+        if rows:
+            width = max(row.shape[1] for row in rows)
+            sheet = np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows])
+            path = folder / f"{camera.rpartition('.')[2]}.png"
+            Image.fromarray(sheet).save(path)
+            lines.append(f"pictures  {path}: episodes {ranges(chosen)}, beginning to end")
+    return lines
+
+
+def _shrunk(image: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    size = max(1, round(width * PICTURE_HEIGHT / height)), PICTURE_HEIGHT
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
 def describe(dataset: "LeRobotDataset") -> str:

@@ -24,8 +24,9 @@ EXPECTED = {
     "reproduce": {"reference", "--remake-data", "--remote"},
     "compare": {"first", "second", "--json"},
     "doctor": {"--json"},
-    "data inspect": {"path"},
+    "data inspect": {"path", "--pictures"},
     "data validate": {"path", "--output", "--decisions", "--thresholds", "--reference", "--holdout"},
+    "data map": {"path", "--robot", "--output"},
     "data release": {"name", "--run", "--remote", *DATA},
     "evaluate closed": {
         "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",

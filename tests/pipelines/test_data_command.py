@@ -4,11 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from model.robots import parse_robot
 from pipelines.cli import main
 from pipelines.commands.data_inspect import ranges
-from tests.fixtures_lerobot import CAMERAS, write_dataset
+from tests.fixtures_lerobot import CAMERAS, LEVEL, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,47 @@ def test_inspect_refuses_what_is_no_dataset(tmp_path: Path, capsys: pytest.Captu
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert f"{tmp_path}/absent is not a LeRobot dataset" in message
+
+
+def test_inspect_writes_sample_pictures(broken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (broken / f"videos/chunk-000/observation.images.{CAMERAS[1]}/episode_000001.mp4").write_bytes(b"no video")
+    assert main(["data", "inspect", str(broken), "--pictures", str(tmp_path / "seen")]) == 0
+    text = capsys.readouterr().out
+    assert "no picture: " in text and "episode 1, camera 'observation.images.cam_left_wrist'" in text
+    with Image.open(tmp_path / "seen/cam_right_wrist.png") as sheet:
+        assert sheet.size == (3 * 160, 3 * 160)
+        # the left half of a frame is as bright as its number: 0, 3 and 7 of episode 0
+        levels = np.asarray(sheet.convert("L"))[80, [40, 200, 360]].astype(int)
+    assert [round((level - 16) / LEVEL) for level in levels] == [0, 3, 7]
+    with Image.open(tmp_path / "seen/cam_high.png") as sheet:  # episode 0 has no video there
+        assert sheet.size == (3 * 160, 2 * 160)
+
+
+def test_map_prints_the_mapping_and_writes_a_robot(
+    clean: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "my_aloha.yaml"
+    assert main(["data", "map", str(clean), "--robot", "agilex", "--output", str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "aloha_sim -> agilex: 14 of the dataset's dimensions placed"
+    assert lines[2].split() == ["0", "left_waist", "left_joint_1", "0", "0", "side,", "kind", "and", "rank"]
+    assert lines[-1] == f"wrote {file}: check it, and put it in model/robots/"
+    robot = parse_robot(file.read_text(), "my_aloha.yaml")
+    assert (robot.id, robot.aliases, robot.control_hz) == ("my_aloha", ("aloha_sim",), 10.0)
+
+
+def test_map_answers_1_and_names_what_it_could_not_place(clean: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    info = clean / "meta/info.json"
+    whole = info.read_text()
+    info.write_text(whole.replace('"left_waist"', '"tail_1"'))
+    try:
+        assert main(["data", "map", str(clean), "--robot", "gr1"]) == 1
+        text = capsys.readouterr().out
+        assert "not in the dataset: " in text and "unverified in gr1.yaml" in text
+        assert main(["data", "map", str(clean), "--robot", "gr2"]) == 2
+        assert "unknown robot 'gr2'" in capsys.readouterr().err
+    finally:
+        info.write_text(whole)
 
 
 def test_validate_prints_the_verdict_and_keeps_it_on_request(

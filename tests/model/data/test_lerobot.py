@@ -290,3 +290,20 @@ def test_a_damaged_frame_is_counted_from_its_episodes_start(clean: Path, monkeyp
     copied = pickle.loads(pickle.dumps(raised.value))  # as process pools do
     assert (copied.episode, copied.frame, copied.column) == (1, 3, "observation.images.cam_high")
     assert str(copied) == str(raised.value)
+
+
+def test_a_sample_is_one_frame_and_the_chunk_from_it(clean: Path) -> None:
+    dataset = LeRobotDataset.open(clean)
+    sample = dataset.sample(1, 23, horizon=5, cameras=["cam_left_wrist", "cam_high"])
+    assert list(sample.images) == [KEYS[1], KEYS[0]]
+    assert [told(image) for image in sample.images.values()] == [(1, 23, 1), (1, 23, 0)]
+    np.testing.assert_array_equal(sample.state, motion(1, 26)[23])
+    # 26 frames: three actions are left, the rest is padding and says so
+    np.testing.assert_array_equal(sample.padding, [False, False, False, True, True])
+    np.testing.assert_array_equal(sample.actions[:2], motion(1, 26)[24:26])
+    np.testing.assert_array_equal(sample.actions[2:], sample.actions[[2, 2, 2]])
+    assert sample.timestamp == pytest.approx(2.3)
+    assert sample.task == "lift the cube with the left arm"
+    assert set(dataset.sample(0, 0, horizon=1).images) == set(KEYS)
+    with pytest.raises(UserError, match=r"set: episode 1: frame 26 is asked for, the episode has 26 frames"):
+        dataset.sample(1, 26, horizon=5)
