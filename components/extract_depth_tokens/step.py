@@ -41,6 +41,8 @@ class Parameters:
         precision: 'fp32', or 'bf16' in the order of casts of the released teacher.
         episodes_per_shard: what a kill can lose, times the number of processes.
         basis_frames: frames that the basis of pca128-int8 is fitted on, spread over the whole dataset.
+        online: store nothing; training runs the teacher on packed frames, for a single pass over much data. Needs
+            'monocular', since packed frames carry no recorded depth.
         shard_index, shard_count: extract part `shard_index` of `shard_count` ranges of episodes; 0 of 1 is everything.
             `python -m model.depth.merge` joins the parts.
     """
@@ -59,6 +61,7 @@ class Parameters:
     precision: str = "fp32"
     episodes_per_shard: int = 12
     basis_frames: int = 256
+    online: bool = False
     shard_index: int = 0
     shard_count: int = 1
 
@@ -77,6 +80,11 @@ class Parameters:
             )
         if self.basis_frames < 1:
             raise UserError(f"basis_frames is {self.basis_frames}: it must be at least 1 frame.")
+        if self.online and self.depth_source != MONOCULAR:
+            raise UserError(
+                f"online is set with depth_source '{self.depth_source}', but packed frames carry no recorded depth: "
+                "set extract_depth_tokens.depth_source=monocular, or online=false."
+            )
         if not 0 <= self.shard_index < self.shard_count:
             raise UserError(
                 f"shard_index is {self.shard_index} of shard_count {self.shard_count}: parts count from 0 to "
@@ -148,6 +156,8 @@ def extract_tokens(
     preprocessing = parameters.preprocessing(depth_source.name, depth_source.version)
     facts = teacher.facts()
     progress.message(f"depth teacher '{teacher.name}': {teacher.source}; depth: {name}, {depth_source.version}")
+    if parameters.online:
+        return _describe_online(output, parameters, preprocessing)
     stride, shards = plan_shards(
         dataset, read_quarantine(inputs["verdict"]), parameters.rate, parameters.episodes_per_shard
     )
@@ -211,6 +221,24 @@ def extract_tokens(
         "relative_l2_against_bf16": round(written["error_against_bf16"]["relative_l2"], 6),
         "cosine_against_bf16": round(written["error_against_bf16"]["cosine"], 6),
         "megabytes": round(sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6, 1),
+    }
+
+
+def _describe_online(output: Path, parameters: Parameters, preprocessing: "Preprocessing") -> dict[str, Any]:
+    """Writes what training will compute, and returns the step's summary."""
+    from model.depth.online import write_online
+
+    facts = write_online(
+        output, name=parameters.teacher, checkpoint=parameters.checkpoint, seed=parameters.teacher_seed,
+        depth_model=parameters.depth_model, preprocessing=preprocessing,
+    )  # fmt: skip
+    return {
+        "available": True,
+        "online": True,
+        "teacher": facts["teacher"]["name"],
+        "teacher_source": facts["teacher"]["source"],
+        "tokens_per_view": preprocessing.num_tokens,
+        "depth_source": preprocessing.depth_source,
     }
 
 

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from model.data.normalization import Statistics
     from model.data.packed import PackedDataset
     from model.data.text import InstructionTokenizer
+    from model.depth.online import OnlineTokens
     from model.depth.store import TokenStore
     from model.robots import Robot
     from model.training.loop import TrainingResult
     from model.vla.policy import Policy
+
+    Tokens = TokenStore | OnlineTokens
 
 TEXT_MARGIN = 4  # tokens beyond the longest training instruction, so that a rephrased one is not cut
 METRICS = "metrics.jsonl"
@@ -60,7 +63,7 @@ def fit_config(
     depth_weight: float,
     goal_weight: float,
     packed: "PackedDataset",
-    tokens: "TokenStore",
+    tokens: "Tokens",
 ) -> "PolicyConfig":
     """`base` fitted to the data: views, text length, the teacher's shape, and only losses that have data."""
     meta = packed.meta
@@ -77,6 +80,7 @@ def fit_config(
             table_size=tokens.tokens_per_view,
             target_tokens=tokens.tokens_per_view,
             target_channels=tokens.channels,
+            standardize=base.depth.standardize and not tokens.online,  # nothing has been measured that is not stored
         )
     goal = replace(base.goal, weight=goal_weight) if base.goal and goal_weight > 0 and meta.has_goal else None
     longest = max(tokenizer.length(task) for task in meta.tasks)
@@ -122,7 +126,7 @@ def training_statistics(packed: "PackedDataset", robot: "Robot", horizon: int) -
 def run_training(
     policy: "Policy",
     packed: "PackedDataset",
-    tokens: "TokenStore",
+    tokens: "Tokens",
     prepared: "Preparation",
     parameters: TrainingParameters,
     task_weights: dict[int, float],
@@ -134,6 +138,7 @@ def run_training(
     import torch
 
     from model.data.sampler import FrameSampler
+    from model.depth.store import TokenStore
     from model.hardware import arithmetic_threads
     from model.training.batches import Augmentation, BatchBuilder
     from model.training.checkpoint import Checkpoints
@@ -144,7 +149,7 @@ def run_training(
     progress.message(f"training on {threads} idle core{'s' if threads > 1 else ''}")
     rows = packed.rows("train")
     depth = policy.config.depth
-    standardized = depth is not None and depth.standardize
+    standardized = tokens if depth and depth.standardize and isinstance(tokens, TokenStore) else None
     builder = BatchBuilder(
         config=policy.config,
         frames=packed,
@@ -166,8 +171,8 @@ def run_training(
         subtract=prepared.subtract,
         augmentation=Augmentation(state_dropout=parameters.state_dropout, state_noise=parameters.state_noise),
         tokens=tokens if depth else None,
-        token_mean=tokens.place_mean if standardized else None,
-        token_std=moving_scale(tokens) if standardized else None,
+        token_mean=standardized.place_mean if standardized else None,
+        token_std=moving_scale(standardized) if standardized else None,
     )
     config = TrainingConfig(
         steps=parameters.steps,
@@ -203,15 +208,18 @@ def moving_scale(tokens: "TokenStore") -> "np.ndarray":
     return np.sqrt(np.square(tokens.place_std).mean((0, 1))).clip(1e-6)
 
 
-def open_inputs(inputs: Mapping[str, Path]) -> tuple["PackedDataset", "TokenStore"]:
+def open_inputs(inputs: Mapping[str, Path]) -> tuple["PackedDataset", "Tokens"]:
     """The packed frames, kept decoded in memory where they fit, and the teacher's tokens."""
     from model.data.packed import PackedDataset
+    from model.depth.online import ONLINE, OnlineTokens
     from model.depth.store import TokenStore
 
-    return PackedDataset.open(inputs["packed"], cache="ram"), TokenStore.open(inputs["tokens"])
+    online = (inputs["tokens"] / ONLINE).is_file()
+    tokens = OnlineTokens.open(inputs["tokens"]) if online else TokenStore.open(inputs["tokens"])
+    return PackedDataset.open(inputs["packed"], cache="ram"), tokens
 
 
-def summary(policy: "Policy", result: "TrainingResult", tokens: "TokenStore") -> dict[str, Any]:
+def summary(policy: "Policy", result: "TrainingResult", tokens: "Tokens") -> dict[str, Any]:
     """What a person wants to know of a training: size, speed, losses, and whether depth was aligned."""
     from model.vla.policy import parameter_count
 

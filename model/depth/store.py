@@ -31,7 +31,10 @@ class TokenStore:
     Attributes:
         facts: the content of store.json.
         available: False when the dataset has no depth; `reason` says so, and nothing can be read.
+        online: tokens are stored, not computed while training.
     """
+
+    online = False
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = path
@@ -131,6 +134,10 @@ class TokenStore:
                 self._codec.decode(values, scales, out=present_tokens)
                 tokens[mask] = present_tokens
         return tokens, mask
+
+    def of(self, batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """`read` of the frames that a batch of packed frames names in `episode` and `frame`."""
+        return self.read(batch["episode"], batch["frame"])
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Episode and frame int64 [frames] of every stored frame, in order."""

@@ -4,7 +4,7 @@ Augmentation is drawn from (seed, step), so a resumed training sees the same bat
 images are augmented photometrically only (DESIGN section 6).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,9 +28,9 @@ class Frames(Protocol):
 
 
 class Tokens(Protocol):
-    """The part of the token store that batches need."""
+    """The part of a token store, or of a teacher that runs while training, that batches need."""
 
-    def read(self, episode: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+    def of(self, batch: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class BatchBuilder:
             dimension_mask=torch.from_numpy(dimensions).expand(len(ids), -1),
             goal=torch.from_numpy(((raw["goal"] - self.goal_mean) / self.goal_std).astype(np.float32)),
             goal_mask=torch.from_numpy(raw["goal_mask"]),
-            **self._teacher(raw["episode"], raw["frame"]),
+            **self._teacher(raw),
         )
         return inputs, targets
 
@@ -113,10 +113,11 @@ class BatchBuilder:
         images = light(images, random)
         return RandomCrop(share=chosen.crop)(images, random) if chosen.crop else images
 
-    def _teacher(self, episode: np.ndarray, frame: np.ndarray) -> dict[str, torch.Tensor]:
+    def _teacher(self, raw: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        """Targets of the frames as they were packed: augmentation comes after."""
         if self.tokens is None:
             return {}
-        tokens, mask = self.tokens.read(episode, frame)
+        tokens, mask = self.tokens.of(raw)
         if self.token_mean is not None:
             tokens = (tokens - self.token_mean) / self.token_std
         return {"depth_tokens": torch.from_numpy(tokens.astype(np.float32)), "depth_mask": torch.from_numpy(mask)}

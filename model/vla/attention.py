@@ -73,7 +73,10 @@ def make_mask(
     shared_valid_BL: Tensor | None = None,
     suffixes: int = 1,
 ) -> Mask:
-    """The mask of one forward. The flex back end's BlockMask is built here, once for all layers."""
+    """The mask of one forward. The flex back end's BlockMask is built here, once for all layers.
+
+    On a CPU, where looking costs nothing, keys that are all there are not masked in every layer.
+    """
     blocks = None
     if backend == "flex":
         blocks = _block_mask(visible_SS, valid_BS, shared_valid_BL, suffixes)
@@ -81,10 +84,16 @@ def make_mask(
         backend=backend,
         rectangles=rectangles,
         visible_SS=visible_SS,
-        valid_BS=valid_BS,
-        shared_valid_BL=shared_valid_BL,
+        valid_BS=_unless_all(valid_BS),
+        shared_valid_BL=_unless_all(shared_valid_BL),
         blocks=blocks,
     )
+
+
+def _unless_all(valid: Tensor | None) -> Tensor | None:
+    if valid is None or (valid.device.type == "cpu" and bool(valid.all())):
+        return None
+    return valid
 
 
 def choose_backend(name: str, device: torch.device) -> str:
