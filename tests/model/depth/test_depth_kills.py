@@ -27,16 +27,21 @@ print("done", flush=True)
 SHARDS = 10
 
 
-def extract(store: Path, wait: float | None) -> bool:
-    """One attempt in a process of its own, killed `wait` seconds after it is ready; whether it came to its end."""
+def extract(store: Path, wait: float | None) -> tuple[bool, float]:
+    """One attempt in a process of its own, killed `wait` seconds after it is ready.
+
+    Returns:
+        Whether it came to its end, and the seconds since it was ready.
+    """
     tests = Path(__file__).parent
     code = WRITE.format(tests=str(tests), root=str(tests.parents[2]), store=str(store))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        began = time.perf_counter()
         if wait is not None:
             time.sleep(wait)
             process.send_signal(signal.SIGKILL)
-        return process.stdout.read() == "done\n"
+        return process.stdout.read() == "done\n", time.perf_counter() - began
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -55,9 +60,8 @@ def check_whole(store: Path, finished: dict[str, bytes], unshared: dict[str, byt
 
 def kill_until_done(root: Path, rng: np.random.Generator, kills: int) -> int:
     """Kills attempts at random moments and checks what they leave; the number of kills that hit."""
-    began = time.perf_counter()
-    assert extract(root / "wanted", None)
-    span = time.perf_counter() - began
+    done, span = extract(root / "wanted", None)
+    assert done
     finished = content(root / "wanted")
     for first in range(0, 2 * SHARDS, 2):
         write_shard(root / "unshared", layout(tokens=16), first, 20, repeats=SHARDS)
@@ -65,7 +69,7 @@ def kill_until_done(root: Path, rng: np.random.Generator, kills: int) -> int:
     hits = 0
     store, attempt = root / "0", 0
     while hits < kills:
-        if extract(store, float(rng.uniform(0, 0.6 * span))):
+        if extract(store, float(rng.uniform(0, span)))[0]:
             assert content(store) == finished
             attempt += 1
             store = root / str(attempt)
@@ -73,7 +77,7 @@ def kill_until_done(root: Path, rng: np.random.Generator, kills: int) -> int:
         hits += 1
         before = check_whole(store, finished, unshared)
         assert not (store / STORE).exists() or before == SHARDS, "store.json comes last"
-    assert extract(store, None)
+    assert extract(store, None)[0]
     assert content(store) == finished
     return hits
 
