@@ -44,6 +44,7 @@ class Parameters(recipe.TrainingParameters):
     state_noise: float = 0.05
     precision: str = "auto"
     save_every: int = 100
+    unreadable_samples: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:

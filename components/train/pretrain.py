@@ -39,6 +39,7 @@ class Parameters(recipe.TrainingParameters):
     state_noise: float = 0.05
     precision: str = "auto"
     save_every: int = 100
+    unreadable_samples: int = 0
     seed: int = 0
 
 

@@ -46,6 +46,7 @@ class TrainingParameters:
     state_noise: float
     precision: str
     save_every: int
+    unreadable_samples: int
     seed: int
 
     def __post_init__(self) -> None:
@@ -54,6 +55,8 @@ class TrainingParameters:
         for name in ("early_fraction", "state_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a share, so choose 0 to 1.")
+        if self.unreadable_samples < 0:
+            raise UserError(f"unreadable_samples is {self.unreadable_samples}: it must be 0 or more.")
 
 
 def fit_config(
@@ -137,6 +140,7 @@ def run_training(
     import numpy as np
     import torch
 
+    from model.data.bad_samples import Tolerant
     from model.data.sampler import FrameSampler
     from model.depth.store import TokenStore
     from model.hardware import arithmetic_threads
@@ -152,7 +156,7 @@ def run_training(
     standardized = tokens if depth and depth.standardize and isinstance(tokens, TokenStore) else None
     builder = BatchBuilder(
         config=policy.config,
-        frames=packed,
+        frames=Tolerant(packed, budget=parameters.unreadable_samples, report=progress.message),
         sampler=FrameSampler(
             rows=rows,
             early=packed.frames["progress"][rows] < parameters.early_fraction,

@@ -90,8 +90,8 @@ class Tolerant:
             if number > self._budget:
                 listed = "\n".join(f"  {sentence}" for sentence in dict.fromkeys(self.bad.values()))
                 raise UserError(
-                    f"{number} samples cannot be read, the budget is {self._budget}; leave their episodes out or raise "
-                    f"the budget:\n{listed}"
+                    f"samples that cannot be read: {number}, the budget is {self._budget}; leave their episodes out or "
+                    f"raise the budget (unreadable_samples):\n{listed}"
                 ) from error
         self._report(f"sample left out, {number} of a budget of {self._budget}: {error}")
 

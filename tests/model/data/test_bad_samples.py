@@ -29,7 +29,7 @@ def test_without_a_budget_the_first_one_stops_and_is_named(damaged: PackedDatase
     with pytest.raises(SampleError, match="episode 0, frame 3, cam_left_wrist.*not those that were packed") as raised:
         damaged.batch(np.array([1, 3]), 2)
     assert (raised.value.episode, raised.value.frame, raised.value.column) == (0, 3, "cam_left_wrist")
-    with pytest.raises(UserError, match="1 samples cannot be read, the budget is 0.*\n.*episode 0, frame 3"):
+    with pytest.raises(UserError, match="cannot be read: 1, the budget is 0.*\n.*episode 0, frame 3"):
         Tolerant(damaged, budget=0, report=print).batch(np.array([1, 3]), 2)
 
 
@@ -54,7 +54,7 @@ def test_a_sample_counts_once_however_often_it_is_drawn(damaged: PackedDataset) 
 def test_one_more_than_the_budget_names_all_of_them(damaged: PackedDataset) -> None:
     tolerant = Tolerant(damaged, budget=1, report=lambda _: None)
     tolerant.batch(np.array([3]), 1)
-    with pytest.raises(UserError, match="(?s)2 samples cannot be read, the budget is 1.*frame 3, .*frame 11, "):
+    with pytest.raises(UserError, match="(?s)cannot be read: 2, the budget is 1.*frame 3, .*frame 11, "):
         tolerant.batch(np.array([11]), 1)
 
 
