@@ -73,7 +73,11 @@ where_it_stands() {
   line=$(grep -E '^ *(Collecting|Downloading|Processing|Preparing|Installing) ' "$log" | tail -n 1) || true
   case "$line" in
     "Installing collected"*)
-      echo "$(find .venv/lib -maxdepth 3 -name '*.dist-info' | wc -l) of $(tr ',' '\n' <<<"$line" | wc -l) packages are in place" ;;
+      # pip itself and what it updates lie there from the start, so the count may pass the list's by one or two
+      local all present
+      all=$(tr ',' '\n' <<<"$line" | wc -l)
+      present=$(find .venv/lib -maxdepth 3 -name '*.dist-info' | wc -l)
+      echo "$((present < all ? present : all)) of $all packages are in place" ;;
     *) sed 's/^ *//; s/ (from.*//' <<<"$line" | cut -c 1-80 ;;
   esac
 }

@@ -141,6 +141,7 @@ def run_training(
     import torch
 
     from model.data.bad_samples import Tolerant
+    from model.allocator import keep_freed_memory
     from model.data.sampler import FrameSampler
     from model.depth.store import TokenStore
     from model.hardware import arithmetic_threads
@@ -148,6 +149,7 @@ def run_training(
     from model.training.checkpoint import Checkpoints
     from model.training.loop import TrainingConfig, train
 
+    keep_freed_memory()
     threads = arithmetic_threads()
     torch.set_num_threads(threads)
     progress.message(f"training on {threads} idle core{'s' if threads > 1 else ''}")
