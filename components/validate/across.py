@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from components.validate.measure.joints import Joints
+from components.validate.measure.scan import Scan
 from components.validate.measure.tracking import correlate
 from components.validate.summary import EpisodeSummary, longest_run, rounded
 from components.validate.thresholds import Thresholds
@@ -51,7 +52,7 @@ def _compare_pictures(rows: Sequence[EpisodeSummary], camera: str, thresholds: T
         detail = float(np.median([_median(each.detail) for each in scans]))
         noise = float(np.median([_median(each.noise) for each in scans]))
         level = float(np.median([_median(each.level) for each in scans]))
-        chroma = np.median([each.chroma for each in scans], axis=0)
+        chroma = np.median([_tint(each) for each in scans], axis=0)
     for row, each in zip(rows, scans, strict=True):
         noisy = each.noise > thresholds["noise_ratio"] * max(noise, 1.0)
         first, length = longest_run((each.detail < thresholds["blur_detail"] * detail) & ~noisy)
@@ -74,7 +75,7 @@ def _compare_pictures(rows: Sequence[EpisodeSummary], camera: str, thresholds: T
             frame=place,
             frames=int(noisy.sum()),
         )
-        shift = float(np.abs(each.chroma - chroma).max())
+        shift = float(np.abs(_tint(each) - chroma).max()) * level
         _keep_worst(
             row,
             "colour_shift",
@@ -238,6 +239,11 @@ def _openings(signature: np.ndarray, joints: Joints) -> np.ndarray | None:
     places = np.searchsorted(column.grippers, joints.gripper_pairs[:, 0])
     span = column.opened[places] - column.closed[places]
     return (signature[:, joints.gripper_pairs[:, 0]] - column.closed[places]) / span
+
+
+def _tint(each: Scan) -> np.ndarray:
+    """The mean colour as a fraction of the brightness: a dark picture has the colours of a bright one."""
+    return (each.chroma - 128) / max(_median(each.level), 1.0)
 
 
 def _blurred(camera: str, first: int, detail: np.ndarray) -> str:

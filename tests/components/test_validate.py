@@ -58,6 +58,10 @@ class At:
         old = pq.read_table(self.table)
         new = change(np.array(old[key].to_pylist()))
         vector = pa.types.is_nested(old[key].type)
+        if pa.types.is_integer(old[key].type):
+            column = pa.array(new, pa.int64())
+            pq.write_table(old.set_column(old.column_names.index(key), key, column), self.table)
+            return
         column = pa.array(
             [list(row) if vector else row for row in new], pa.list_(pa.float32()) if vector else pa.float32()
         )
@@ -103,6 +107,30 @@ FAULTS: dict[str, tuple[Callable[[At], Any], str]] = {
     "timestamps_not_increasing": (
         lambda e: e.rewrite("timestamp", lambda v: put(v, 5, v[4])),
         r"column 'timestamp' does not increase at 1 frames, the first is frame 5",
+    ),
+    "timestamp_gap": (
+        lambda e: e.rewrite("timestamp", lambda v: v + np.where(np.arange(9) >= 5, 0.1, 0)),
+        r"column 'timestamp' jumps 0.2 s at frame 5, 1 times in all; about 1 frames were lost",
+    ),
+    "frame_index": (
+        lambda e: e.rewrite("frame_index", lambda v: put(v, 5, 4)),
+        r"column 'frame_index' is wrong in 1 frames, the first is frame 5: 4, it must be 5",
+    ),
+    "episode_index": (
+        lambda e: e.rewrite("episode_index", lambda v: put(v, slice(6, 9), 99)),
+        r"column 'episode_index' is wrong in 3 frames, the first is frame 6: 99",
+    ),
+    "task_changes": (
+        lambda e: e.rewrite("task_index", lambda v: put(v, slice(6, 9), 0)),
+        r"its task changes 1 times, first at frame 6; it has one instruction",
+    ),
+    "video_size": (
+        lambda e: write_video(e.video(1), [picture(e.episode, f, 1)[:, :32] for f in range(9)], 10),
+        r"the video of 'observation.images.cam_left_wrist' is 32x48, its feature declares \[48, 48, 3\]",
+    ),
+    "video_fps": (
+        lambda e: write_video(e.video(1), [picture(e.episode, f, 1) for f in range(9)], 11),
+        r"the video of 'observation.images.cam_left_wrist' runs at 11 frames/s, meta/info.json declares 10",
     ),
     "timestamp_spacing": (
         lambda e: e.rewrite("timestamp", lambda v: put(v, 5, v[5] + 0.015)),

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 
-WIDTH = 64  # columns of the low resolution, at least; a plane is averaged over squares of whole pixels
+WIDTH = 48  # columns of the low resolution, at least; a plane is averaged over squares of whole pixels
 ROW_STEP = 8  # of the full plane each eighth row is looked at for sharpness
 REACH = 8  # pixels: an edge rises over one in a sharp picture, over all of these in a blurred one
+LARGEST = 80  # side of a square: 3 x 80 values of 255 still add up in 16 bits
+BLOCK = 2**19  # pixels that are reduced together: small enough for a cache, large enough for numpy
+COLOUR_STEP = 4  # frames: the mean colour of a view is read from each fourth
 THUMBNAIL = 16
 FULL_RANGE = 2  # av.video.reformatter.ColorRange.JPEG: black is 0, where the broadcast range has 16
 
@@ -53,41 +56,50 @@ class Scan:
 def scan(frames: Iterable[Any]) -> Scan:
     """Scans decoded frames (`av.VideoFrame`, or uint8 [H, W, 3] as an image column stores them); at least one."""
     small: list[np.ndarray] = []
-    sharp: list[tuple[float, float, float]] = []
+    sharp: list[np.ndarray] = []
     colour: list[tuple[float, float]] = []
-    for frame in frames:
-        luma, chroma = _planes(frame)
-        small.append(_shrink(luma))
-        sharp.append(_edges(luma))
-        colour.append(chroma)
-    stack = np.stack(small)
+    block: list[np.ndarray] = []
+    broadcast = False
+    for index, frame in enumerate(frames):
+        luma, planes, broadcast = _planes(frame)
+        block.append(luma)
+        if index % COLOUR_STEP == 0 and planes:
+            colour.append((float(planes[0][::4, ::4].mean()), float(planes[1][::4, ::4].mean())))
+        if len(block) * luma.size >= BLOCK:
+            _finish(block, small, sharp)
+    _finish(block, small, sharp)
+    stack = np.concatenate(small)
+    if broadcast:  # of the small picture alone: black is 16 there and white 235
+        stack = _BROADCAST[stack]
     pixels = stack.reshape(len(stack), -1)
     change, peak = _changes(pixels)
-    near, far, second = np.array(sharp, dtype=np.float32).T
+    near, far, second = np.concatenate(sharp, axis=1)
+    level = np.add.reduce(pixels, axis=1, dtype=np.uint32) / np.float32(pixels.shape[1])
+    squares = np.einsum("lp,lp->l", pixels, pixels, dtype=np.float32, casting="unsafe") / pixels.shape[1]
     return Scan(
-        level=pixels.mean(axis=1, dtype=np.float32),
-        contrast=pixels.std(axis=1, dtype=np.float32),
+        level=level.astype(np.float32),
+        contrast=np.sqrt(np.maximum(squares - level**2, 0)).astype(np.float32),
         change=change,
         peak=peak,
         detail=np.where(far > 0.05, near / np.maximum(far, 1e-6), np.nan).astype(np.float32),
         noise=np.sqrt(second),
-        chroma=np.array(colour, dtype=np.float32).mean(axis=0),
-        thumbnail=_thumbnail(stack.mean(axis=0)),
+        chroma=np.array(colour, dtype=np.float32).mean(axis=0) if colour else np.full(2, np.nan, np.float32),
+        thumbnail=_thumbnail(np.add.reduce(stack, axis=0, dtype=np.uint32) / len(stack)),
         digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
     )
 
 
-def _planes(frame: Any) -> tuple[np.ndarray, tuple[float, float]]:
-    """Luma uint8 [H, W], and the means of the two colour planes."""
+def _planes(frame: Any) -> tuple[np.ndarray, list[np.ndarray], bool]:
+    """Luma uint8 [H, W], the two colour planes where there are any, and whether black is 16 in the luma."""
     if isinstance(frame, np.ndarray):
-        luma = frame @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-        red, blue = float((frame[..., 0] - luma).mean()), float((frame[..., 2] - luma).mean())
-        return np.rint(luma).astype(np.uint8), (128 + blue / 1.772, 128 + red / 1.402)
+        pixels = frame.astype(np.float32)
+        luma = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        colours = [128 + (pixels[..., channel] - luma) / scale for channel, scale in ((2, 1.772), (0, 1.402))]
+        return np.rint(luma).astype(np.uint8), colours, False
     if frame.format.name not in ("yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"):
-        return frame.to_ndarray(format="gray"), (np.nan, np.nan)
-    planes = [_plane(plane) for plane in frame.planes]
-    luma = planes[0] if frame.color_range == FULL_RANGE else _BROADCAST[planes[0]]
-    return luma, (float(planes[1][::4, ::4].mean()), float(planes[2][::4, ::4].mean()))
+        return frame.to_ndarray(format="gray"), [], False
+    luma, *colours = (_plane(plane) for plane in frame.planes)
+    return luma, colours, frame.color_range != FULL_RANGE
 
 
 _BROADCAST = np.clip(np.rint((np.arange(256) - 16.0) * 255 / 219), 0, 255).astype(np.uint8)
@@ -97,28 +109,46 @@ def _plane(plane: Any) -> np.ndarray:
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
 
 
+def _finish(block: list[np.ndarray], small: list[np.ndarray], sharp: list[np.ndarray]) -> None:
+    """Reduces the luma planes of `block` together, and empties it."""
+    if not block:
+        return
+    luma = np.stack(block)
+    block.clear()
+    small.append(_shrink(luma))
+    sharp.append(_edges(luma))
+
+
 def _shrink(luma: np.ndarray) -> np.ndarray:
-    """Averages squares of k x k pixels (every second row of them where k is 4 or more)."""
-    height, width = luma.shape
-    k = max(1, min(width // WIDTH, height // 8))
+    """[N, H, W] averaged over squares of k x k pixels (of two or three of their rows where k is 4 or more)."""
+    height, width = luma.shape[1:]
+    k = max(1, min(width // WIDTH, height // 8, LARGEST))
     if k == 1:
         return luma
     rows, columns = height // k, width // k
-    cut = luma[: rows * k, : columns * k].reshape(rows, k, columns * k)[:, :: max(1, k // 2)]
-    added = np.add.reduce(cut, axis=1, dtype=np.uint16).reshape(rows, columns, k)
-    count = cut.shape[1] * k
-    return ((np.add.reduce(added, axis=2, dtype=np.uint32) + count // 2) // count).astype(np.uint8)
+    cut = luma[:, : rows * k, : columns * k]
+    # Sums of strided slices: numpy's reduce over a short last axis takes five times as long.
+    lines = range(0, k, max(1, k // 2))
+    added = cut[:, lines[0] :: k].astype(np.uint16)
+    for line in lines[1:]:
+        added += cut[:, line::k]
+    total = added[:, :, ::k].copy()
+    for column in range(1, k):
+        total += added[:, :, column::k]
+    count = len(lines) * k
+    return ((total + count // 2) // count).astype(np.uint8)
 
 
-def _edges(luma: np.ndarray) -> tuple[float, float, float]:
-    """Mean squares of the differences of pixels 1 and `REACH` apart, and of the second difference, along rows."""
-    step = ROW_STEP if luma.shape[0] >= 256 else 2
-    rows = luma[step // 2 :: step].astype(np.float32)
-    if rows.shape[1] <= REACH:
-        return 0.0, 0.0, 0.0
-    near, far = rows[:, 1:] - rows[:, :-1], rows[:, REACH:] - rows[:, :-REACH]
-    second = near[:, 1:] - near[:, :-1]
-    return tuple(float(np.vdot(part, part)) / part.size for part in (near, far, second))  # type: ignore[return-value]
+def _edges(luma: np.ndarray) -> np.ndarray:
+    """Float32 [3, N]: mean squares of the differences of pixels 1 and `REACH` apart, and of the second difference."""
+    step = ROW_STEP if luma.shape[1] >= 256 else 2
+    rows = luma[:, step // 2 :: step].astype(np.float32)
+    if rows.shape[2] <= REACH:
+        return np.zeros((3, len(luma)), np.float32)
+    near, far = rows[:, :, 1:] - rows[:, :, :-1], rows[:, :, REACH:] - rows[:, :, :-REACH]
+    second = near[:, :, 1:] - near[:, :, :-1]
+    squares = [np.einsum("nhw,nhw->n", part, part) / part[0].size for part in (near, far, second)]
+    return np.stack(squares).astype(np.float32)
 
 
 def _changes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,6 +9,7 @@ from components.validate.thresholds import Thresholds
 from model.data.lerobot import ACTION, STATE
 
 SHORTEST = 12  # frames: below, a lag is a guess
+SIGN_SPAN = 0.2  # seconds of the differences whose signs are compared
 SHARP = 0.7  # a lag is only believed where its error is below this part of the error without one
 
 
@@ -23,8 +24,9 @@ def measure_tracking(row: EpisodeSummary, joints: Joints, thresholds: Thresholds
     own, target = state[:, joints.pairs[:, 0]], action[:, joints.pairs[:, 1]]
     names = [joints.columns[STATE].names[dim] for dim in joints.pairs[:, 0]]
     lag = _measure_lag(row, thresholds, fps, own, target, joints)
+    step = max(1, round(SIGN_SPAN * fps))
     shifted, aimed = (own[lag:], target[: len(target) - lag]) if lag >= 0 else (own[:lag], target[-lag:])
-    correlation = _measure_signs(row, joints, thresholds, names, shifted, aimed)
+    correlation = _measure_signs(row, joints, thresholds, names, shifted, aimed, step)
     _measure_offset(row, joints, names, shifted, aimed, correlation)
     _measure_freezes(row, joints, thresholds, fps, own, target, names)
     _measure_gripper_sign(row, joints, state, action, lag)
@@ -67,11 +69,17 @@ def _measure_lag(
 
 
 def _measure_signs(
-    row: EpisodeSummary, joints: Joints, thresholds: Thresholds, names: list[str], own: np.ndarray, aimed: np.ndarray
+    row: EpisodeSummary,
+    joints: Joints,
+    thresholds: Thresholds,
+    names: list[str],
+    own: np.ndarray,
+    aimed: np.ndarray,
+    step: int,
 ) -> np.ndarray:
-    """Correlation of state and action of each joint; NaN where it does not move."""
+    """Correlation of the speeds of state and action of each joint; NaN where it does not move."""
     moved = (np.ptp(aimed, axis=0) > thresholds["moving_range"]) & (np.ptp(own, axis=0) > thresholds["moving_range"])
-    correlation = np.where(moved, correlate(own, aimed), np.nan)
+    correlation = np.where(moved, correlate(_speeds(own, step), _speeds(aimed, step)), np.nan)
     if moved.any():
         joint = int(np.nanargmin(correlation))
         row.measure(
@@ -124,7 +132,8 @@ def _measure_freezes(
         ("state", steps, wanted, STATE, joints.pairs[0, 0]),
         ("action", wanted, steps, ACTION, joints.pairs[0, 1]),
     ):
-        first, length = longest_run((frozen.max(axis=1) == 0) & (moving.max(axis=1) > speed))
+        first, length = longest_run(frozen.max(axis=1) == 0)
+        length = int((moving[first : first + length].max(axis=1) > speed).sum()) if length else 0
         other = "action" if name == "state" else "state"
         row.measure(
             f"{name}_frozen_seconds",
@@ -202,6 +211,13 @@ def _measure_stillness(
         frame=len(state) - 1 - tail,
         frames=tail,
     )
+
+
+def _speeds(values: np.ndarray, step: int) -> np.ndarray:
+    """Differences across `step` frames, clipped at three times the usual: one jump does not decide about a sign."""
+    speeds = values[step:] - values[:-step]
+    usual = 3 * np.median(np.abs(speeds), axis=0) + 1e-6
+    return np.clip(speeds, -usual, usual)
 
 
 def correlate(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -210,6 +210,6 @@ def _across(t: Thresholds) -> tuple[Rule, ...]:
             high=t["reference_shift"],
             fix="Compare its robot, units and task with the reference.",
             severity=WARNING,
-            picture="plot",
+            once=True,
         ),
     )
