@@ -140,8 +140,8 @@ def run_training(
     import numpy as np
     import torch
 
-    from model.data.bad_samples import Tolerant
     from model.allocator import keep_freed_memory
+    from model.data.bad_samples import Tolerant
     from model.data.sampler import FrameSampler
     from model.depth.store import TokenStore
     from model.hardware import arithmetic_threads
