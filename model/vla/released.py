@@ -150,4 +150,4 @@ def _fixes(config: PolicyConfig, missing: list[str], unexpected: list[str], miss
         yield "Names outside `model.` are of another layout: convert them to the released one first."
     if misshaped:
         yield "Give the sizes of the configuration that the checkpoint was trained with."
-    yield f"The policy needs exactly the tensors of model.vla.released.released_shapes(config)."
+    yield "The policy needs exactly the tensors of model.vla.released.released_shapes(config)."
