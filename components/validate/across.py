@@ -106,19 +106,27 @@ def _compare_places(rows: Sequence[EpisodeSummary], thresholds: Thresholds) -> N
         camera: np.median([row.scans[camera].thumbnail for row in whole if camera in row.scans], axis=0)
         for camera in cameras
     }
-    margin = thresholds["view_resemblance"]
+    margin, least = thresholds["view_resemblance"], thresholds["view_steadiness"]
+    # A scene that changes from episode to episode has no usual picture to be held against.
+    steady = {
+        camera: float(
+            np.median([_alike(row.scans[camera].thumbnail, usual[camera]) for row in whole if camera in row.scans])
+        )
+        >= least
+        for camera in cameras
+    }
     for row in whole:
         exchanged, turned = [], []
         for camera, each in row.scans.items():
             picture, own = each.thumbnail, _alike(each.thumbnail, usual[camera])
-            others = {name: _alike(picture, usual[name]) for name in cameras if name != camera}
+            others = {name: _alike(picture, usual[name]) for name in cameras if name != camera and steady[name]}
             nearest = max(others, key=lambda name: others[name], default="")
             turns = {"upside down": picture[::-1], "mirrored": picture[:, ::-1], "turned by 180": picture[::-1, ::-1]}
             turn = max(turns, key=lambda name: _alike(turns[name], usual[camera]))
             found = _alike(turns[turn], usual[camera])
-            if nearest and others[nearest] > max(own + margin, 0.5) and others[nearest] >= found:
+            if nearest and others[nearest] > max(own + margin, least) and others[nearest] >= found:
                 exchanged.append((camera, f"'{camera}' shows what '{nearest}' shows in the other episodes"))
-            elif found > max(own + margin, 0.5):
+            elif steady[camera] and found > max(own + margin, least):
                 turned.append((camera, f"'{camera}' is {turn}"))
         for column, faults in (("views_exchanged", exchanged), ("views_turned", turned)):
             row.measure(

@@ -253,6 +253,15 @@ def test_an_offset_start_is_one_warning_and_keeps_the_episodes(broken: Path, tmp
     assert verdict["episodes_usable"] == 3
 
 
+def test_another_codec_than_declared_is_one_warning(broken: Path, tmp_path: Path) -> None:
+    info = json.loads((broken / "meta/info.json").read_text())
+    info["features"]["observation.images.cam_high"]["info"] = {"video.codec": "av1"}
+    (broken / "meta/info.json").write_text(json.dumps(info))
+    (finding,) = check(broken, tmp_path / "out")["findings"]
+    assert (finding["rule"], finding["severity"]) == ("video_codec", "warning")
+    assert "the video of 'observation.images.cam_high' is h264, its feature declares av1" in finding["message"]
+
+
 def test_a_declared_camera_without_files_is_dropped_for_all(broken: Path, tmp_path: Path) -> None:
     info = json.loads((broken / "meta/info.json").read_text())
     info["features"]["observation.images.egoview"] = info["features"]["observation.images.cam_high"]
