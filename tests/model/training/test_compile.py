@@ -37,16 +37,38 @@ def losses(policy: Policy) -> dict[str, Tensor]:
     return policy.losses(inputs, targets, *draw(CONFIG, 2, 2, 0, 0))
 
 
-@pytest.mark.slow
-def test_compiled_blocks_give_the_losses_and_gradients_of_eager_ones() -> None:
-    eager, compiled = (seeded_policy(CONFIG, 0).train() for _ in range(2))
-    compile_blocks(compiled)
+def assert_equal(eager: Policy, compiled: Policy) -> None:
+    """Losses, and gradients of every weight."""
     expected, actual = losses(eager), losses(compiled)
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
     for total in (expected["total"], actual["total"]):
         total.backward()
     for (name, a), (_, b) in zip(eager.named_parameters(), compiled.named_parameters(), strict=True):
         torch.testing.assert_close(b.grad, a.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_captured_graphs_give_the_losses_and_gradients_of_eager_blocks() -> None:
+    """Graphs, their derivatives and decompositions, run by PyTorch's own kernels: all but the generated C++."""
+    eager, compiled = (seeded_policy(CONFIG, 0).train() for _ in range(2))
+    for block in blocks(compiled):
+        block.compile(fullgraph=True, dynamic=False, backend="aot_eager_decomp_partition")
+    assert_equal(eager, compiled)
+
+
+@pytest.mark.slow
+def test_the_compiled_expert_gives_the_losses_and_gradients_of_the_eager_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of the kernels, 30 CPU seconds of g++; `make soak` builds them all."""
+    monkeypatch.setattr("model.training.compile.blocks", lambda policy: list(policy.expert.layers))
+    eager, compiled = (seeded_policy(CONFIG, 0).train() for _ in range(2))
+    compile_blocks(compiled)
+    assert_equal(eager, compiled)
+
+
+@pytest.mark.soak
+def test_a_compiled_policy_gives_the_losses_and_gradients_of_an_eager_one() -> None:
+    eager, compiled = (seeded_policy(CONFIG, 0).train() for _ in range(2))
+    compile_blocks(compiled)
+    assert_equal(eager, compiled)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
