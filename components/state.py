@@ -6,6 +6,7 @@ Everything is below one folder, `home()`: the value of LINGBOT_HOME, or `.lingbo
 import json
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,9 +62,8 @@ def make_home() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A whole write, because permission bits say nothing about read-only mounts.
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise UserError(
             f"the state folder {folder} cannot be written ({error.strerror or error}): "

@@ -8,9 +8,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.records import group, read_trials
-from model.evaluation.scoring import compare
-
 # What an evaluation measures beside the policy itself; it does not make runs differ.
 _BESIDE = {"baselines", "language", "other_task", "open_loop_looks"}
 _TRIALS = "trials.jsonl"
@@ -19,6 +16,8 @@ _TRIALS = "trials.jsonl"
 def find_twin(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Figures of the newest twin among `earlier`, newest first: its run, whether it aligned depth, its scores, and the
     paired difference of this run's policy to its. None when there is none with closed-loop trials."""
+    from model.evaluation.scoring import compare
+
     wanted = _identity(run)
     if wanted is None:
         return None
@@ -55,4 +54,6 @@ def _identity(run: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _policy_trials(identity: Mapping[str, Any]) -> list[Any]:
+    from model.evaluation.records import group, read_trials
+
     return group(read_trials(Path(identity["evaluate"]["folder"]) / _TRIALS))["policy"]

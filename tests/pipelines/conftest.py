@@ -136,7 +136,7 @@ class House:
             (folder / "__init__.py").touch()
             (folder / "helper.py").write_text(HELPER)
             shutil.copy(CHECKOUT / "components" / folder_name / "component.py", folder)
-            extra = "".join(f'{name}: str = ""' for name in step.sources)
+            extra = "\n    ".join(f'{name}: str = ""' for name in step.sources)
             body = TRAIN if step.name in TRAINING else TROUBLE
             source = STEP.format(
                 name=step.name,
