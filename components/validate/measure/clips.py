@@ -1,15 +1,17 @@
 """Presence, decoding, frame counts and declared facts of an episode's videos; every frame is scanned on the way."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from components.validate.measure.scan import scan
+from components.validate.measure.scan import Scan, scan
 from components.validate.summary import EpisodeSummary, listed, without_root
 from model.data.lerobot import LeRobotDataset
 from model.data.lerobot_layout import Clip, Episode
 from model.data.video import VideoError, VideoFacts
 from model.errors import UserError
 
+WORKERS = 2  # views that are read at once: decoding and most of numpy leave the interpreter to others
 CODECS = {"libdav1d": "av1", "libaom-av1": "av1", "libx264": "h264", "avc1": "h264", "hev1": "hevc", "libx265": "hevc"}
 
 
@@ -53,18 +55,16 @@ def _measure_kind(
     missing = [camera for camera, clip in clips.items() if clip is None]
     row.measure(f"{kind}_missing", len(missing), listed(f"its {what} is missing of camera", missing), cameras=missing)
     counts: dict[str, int] = {}
-    for camera, clip in clips.items():
-        if clip is None:
-            continue
-        try:
-            video, first, last = dataset.clip(clip)
-            if kind == "depth":
-                video.check(first, last, stride)
-            elif last > first:
-                row.scans[camera] = scan(video.decoded(first, last))
-            counts[camera] = last - first
-        except VideoError as error:
-            broken[camera] = f"the {what} of '{camera}' ({clip.file}) cannot be read: {error}"
+    present = {camera: clip for camera, clip in clips.items() if clip is not None}
+    with ThreadPoolExecutor(WORKERS) as pool:
+        read = pool.map(lambda clip: _read(dataset, clip, kind, stride), present.values())
+        for (camera, clip), found in zip(present.items(), read, strict=True):
+            if isinstance(found, VideoError):
+                broken[camera] = f"the {what} of '{camera}' ({clip.file}) cannot be read: {found}"
+                continue
+            counts[camera], seen = found
+            if seen is not None:
+                row.scans[camera] = seen
     row.measure(f"{kind}_unreadable", len(broken), "; ".join(broken.values()), cameras=sorted(broken))
     if not counts:
         return
@@ -76,6 +76,18 @@ def _measure_kind(
         cameras={camera: count for camera, count in counts.items() if count != row.frames},
         table=row.frames,
     )
+
+
+def _read(dataset: LeRobotDataset, clip: Clip, kind: str, stride: int) -> tuple[int, Scan | None] | VideoError:
+    """Frames of a clip and what was read from them; a VideoError is returned, so that other views are still read."""
+    try:
+        video, first, last = dataset.clip(clip)
+        if kind == "depth":
+            video.check(first, last, stride)
+            return last - first, None
+        return last - first, scan(video.decoded(first, last)) if last > first else None
+    except VideoError as error:
+        return error
 
 
 def _measure_declared(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 WIDTH = 48  # columns of the low resolution, at least; a plane is averaged over squares of whole pixels
-ROW_STEP = 8  # of the full plane each eighth row is looked at for sharpness
+ROWS = 24  # of the full plane, at least: every so many rows are looked at for sharpness, each eighth at most
 REACH = 8  # pixels: an edge rises over one in a sharp picture, over all of these in a blurred one
 LARGEST = 80  # side of a square: 3 x 80 values of 255 still add up in 16 bits
 BLOCK = 2**19  # pixels that are reduced together: small enough for a cache, large enough for numpy
@@ -141,7 +141,7 @@ def _shrink(luma: np.ndarray) -> np.ndarray:
 
 def _edges(luma: np.ndarray) -> np.ndarray:
     """Float32 [3, N]: mean squares of the differences of pixels 1 and `REACH` apart, and of the second difference."""
-    step = ROW_STEP if luma.shape[1] >= 256 else 2
+    step = max(1, min(8, luma.shape[1] // ROWS))
     rows = luma[:, step // 2 :: step].astype(np.float32)
     if rows.shape[2] <= REACH:
         return np.zeros((3, len(luma)), np.float32)
@@ -164,7 +164,9 @@ def _changes(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:
     """The mean over THUMBNAIL x THUMBNAIL fields (fewer where the picture has fewer pixels)."""
-    rows = np.array_split(np.arange(picture.shape[0]), min(THUMBNAIL, picture.shape[0]))
-    columns = np.array_split(np.arange(picture.shape[1]), min(THUMBNAIL, picture.shape[1]))
-    halves = np.stack([picture[part].mean(axis=0) for part in rows])
-    return np.stack([halves[:, part].mean(axis=1) for part in columns], axis=1).astype(np.float32)
+    for axis in (0, 1):
+        size = picture.shape[axis]
+        starts = np.arange(min(THUMBNAIL, size)) * size // min(THUMBNAIL, size)
+        counts = np.diff(np.append(starts, size))
+        picture = np.add.reduceat(picture, starts, axis=axis) / (counts[:, None] if axis == 0 else counts)
+    return picture.astype(np.float32)
