@@ -9,12 +9,13 @@ import torch
 from model.benchmark import measure as module
 from model.benchmark.gemm import MatrixRate
 from model.benchmark.measure import WARMUP, inference_call, measure, run, training_step
-from model.benchmark.settings import Settings
+from model.benchmark.settings import Settings, least_weights
 from model.bundle import seeded_policy
-from model.config import preset
+from model.config import PRESETS, preset
 from model.errors import UserError
 from model.hardware import available_cores
 from model.vla.attention import BACKENDS
+from model.vla.policy import Policy, parameter_count
 
 TRAIN = Settings(task="train", preset="debug", batch=2, draws=3, steps=2)
 INFER = Settings(task="infer", preset="debug", steps=2)
@@ -121,7 +122,14 @@ def test_impossible_settings_are_refused(values: dict[str, object], sentence: st
         replace(TRAIN, **values)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - {"demo", "debug"}))
+def test_the_weights_that_are_counted_are_nearly_all(name: str) -> None:
+    with torch.device("meta"):
+        weights = parameter_count(Policy(PRESETS[name]))
+    assert 0.7 * weights < least_weights(PRESETS[name]) < weights
+
+
 def test_a_preset_that_does_not_fit_into_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.benchmark.settings.machine_memory", lambda: 2**20)
+    monkeypatch.setattr("model.benchmark.settings.machine_memory", lambda: 2**10)
     with pytest.raises(UserError, match="bench train of debug in fp32 needs more than .* choose a smaller preset"):
         replace(TRAIN, steps=1)
