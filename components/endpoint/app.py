@@ -13,7 +13,7 @@ from components.endpoint import codec, json_codec
 from components.endpoint.errors import Refused, TooLarge
 from components.endpoint.keys import KeyRing
 from components.endpoint.service import Service
-from components.endpoint.websocket import Sessions
+from components.endpoint.websocket import Connections
 
 MSGPACK_TYPES = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
 logger = logging.getLogger("lingbot.endpoint")
@@ -63,8 +63,8 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def create_app(service: Service, *, keys: KeyRing | None = None) -> FastAPI:
     """The application of one service. `keys` of None lets everybody in: for loopback only, the server sees to that."""
     app = FastAPI(title="LingBot endpoint", version="1", docs_url=None, redoc_url=None)
-    sessions = Sessions(service)
-    app.state.service, app.state.sessions = service, sessions
+    connections = Connections(service)
+    app.state.service, app.state.connections = service, connections
 
     def authorize(headers: Any) -> None:
         if keys is not None:
@@ -76,12 +76,12 @@ def create_app(service: Service, *, keys: KeyRing | None = None) -> FastAPI:
         authorize(request.headers)
         load, dump, media_type, limit = _format_of(request.headers.get("content-type", "application/json"))
         message = load(await _body(request, limit))
-        reply = await service.answer(message)
-        identity = service.served.identity()
+        client = request.client.host if request.client is not None else "unknown"
+        reply = await service.answer(message, service.sessions.of_request(message, client))
         headers = {
-            "X-Model-Name": identity["model_name"],
-            "X-Model-Version": identity["model_version"],
-            "X-Bundle-Digest": identity["bundle_digest"],
+            "X-Model-Name": reply["model_name"],
+            "X-Model-Version": reply["model_version"],
+            "X-Bundle-Digest": reply["bundle_digest"],
         }
         return Response(dump(reply), media_type=media_type, headers=headers)
 
@@ -109,7 +109,7 @@ def create_app(service: Service, *, keys: KeyRing | None = None) -> FastAPI:
     async def robot(socket: WebSocket) -> None:
         try:
             authorize(socket.headers)
-            await sessions.serve(socket)
+            await connections.serve(socket)
         except Refused as refusal:
             await socket.send_denial_response(_refusal(refusal))
 

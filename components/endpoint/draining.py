@@ -1,7 +1,7 @@
 """uvicorn, ended in the order that loses no reply.
 
 uvicorn closes websockets when it is told to stop, and drops the replies that are being computed. Here SIGTERM first
-makes the service refuse new work (`/readyz` turns 503), lets each session send the reply it owes, closes with 1012
+makes the service refuse new work (`/readyz` turns 503), lets each connection send the reply it owes, closes with 1012
 (service restart), and only then tells uvicorn to stop. HTTP replies are finished by uvicorn itself.
 """
 
@@ -39,7 +39,7 @@ class DrainingServer(uvicorn.Server):
                 timeout_graceful_shutdown=max(1, int(drain_seconds)),
             )
         )
-        self._service, self._sessions = app.state.service, app.state.sessions
+        self._service, self._connections = app.state.service, app.state.connections
         self._drain_seconds = drain_seconds
         self._on_ready = on_ready
         self._running_loop: asyncio.AbstractEventLoop | None = None
@@ -67,9 +67,9 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain_and_stop(self) -> None:
         try:
-            await self._sessions.drain(self._drain_seconds)
-            if len(self._sessions):
-                logger.error("%d sessions did not finish in %.0f s", len(self._sessions), self._drain_seconds)
+            await self._connections.drain(self._drain_seconds)
+            if len(self._connections):
+                logger.error("%d connections did not finish in %.0f s", len(self._connections), self._drain_seconds)
             goodbye = time.monotonic() + _GOODBYE_SECONDS
             while self.server_state.connections and time.monotonic() < goodbye:
                 await asyncio.sleep(0.02)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from components.endpoint.service import UNREGISTERED, Served
+from components.endpoint.served import UNREGISTERED, Served
 from model.errors import UserError
 
 

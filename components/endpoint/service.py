@@ -5,56 +5,45 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from components.endpoint.contract import Contract
-from components.endpoint.errors import BadObservation, Unavailable
+from components.endpoint.errors import BadMessage, BadObservation, Unavailable
 from components.endpoint.guard import guard
 from components.endpoint.observations import Request, check_reset, is_reset, read_requests
+from components.endpoint.routing import Routes
 from components.endpoint.runner import ModelRunner
+from components.endpoint.served import Served
+from components.endpoint.sessions import Session, SessionTable
 from model.errors import UserError
 
-if TYPE_CHECKING:
-    from model.bundle import Bundle
-
 PROTOCOL = "openpi"
-UNREGISTERED = "unregistered"
 logger = logging.getLogger("lingbot.endpoint")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Served:
-    """One immutable version: everything that an answer comes from."""
-
-    bundle: "Bundle"
-    model_name: str
-    model_version: str  # the registry's number, or UNREGISTERED for a bundle served from a path
-    alias: str | None = None
-
-    def identity(self) -> dict[str, str]:
-        """Strings that every answer carries. Texts only: openpi's broker slices each array by the step."""
-        names = {
-            "model_name": self.model_name,
-            "model_version": self.model_version,
-            "bundle_digest": self.bundle.digest,
-        }
-        return names if self.alias is None else {**names, "model_alias": self.alias}
 
 
 class Service:
     """Answers messages with action chunks. Lives on the event loop; only the runner's thread touches the model."""
 
     def __init__(self, served: Served, *, queue_limit: int = 16, stuck_seconds: float = 120.0) -> None:
-        self.served = served
-        self.contract = Contract.of(served.bundle)
+        self.routes = Routes(champion=served)
+        self.sessions = SessionTable()
         self.runner = ModelRunner(queue_limit=queue_limit)
         self.counters: Counter[str] = Counter()
         self.warm = False
         self.draining = False
         self._stuck_seconds = stuck_seconds
+
+    @property
+    def served(self) -> Served:
+        """The champion."""
+        return self.routes.champion
+
+    @property
+    def contract(self) -> Contract:
+        """What every version that is served here expects and gives: a version with another one is not swapped in."""
+        return self.routes.champion.contract
 
     def metadata(self) -> dict[str, Any]:
         """The first frame of a websocket: who answers, and the contract by which a client can refuse."""
@@ -88,23 +77,48 @@ class Service:
         await self.runner.run(self.served.bundle.self_test)
         self.warm = True
 
-    async def answer(self, message: Any) -> dict[str, Any]:
+    async def answer(self, message: Any, session: Session) -> dict[str, Any]:
         """The reply to one message: actions, or the acknowledgement of a reset.
+
+        Every transport comes through here. The reply names the version that gave it, which stays the same for an
+        episode of the session, and has `episode_id`; `draining: True` asks the robot to connect again between episodes.
+
+        Args:
+            message: decoded, of any type.
+            session: of the connection (`service.sessions.open()`), or of the request over HTTP
+                (`service.sessions.of_request(message, client)`).
 
         Raises:
             Refused: with the sentence for the client.
         """
         if self.draining:
             raise Unavailable("the server is shutting down: connect again", retry_after=1)
-        if isinstance(message, Mapping) and is_reset(message):
+        if not isinstance(message, Mapping):
+            raise BadMessage("a message is one map of keys to values")
+        if is_reset(message):
             check_reset(message, self.contract)
+            episode = session.begin(message, self.routes)
             self.counters["resets"] += 1
-            return {"action": None, "actions": None, "status": "reset successful", **self.served.identity()}
+            return {
+                "action": None,
+                "actions": None,
+                "status": "reset successful",
+                "episode_id": episode.id,
+                **episode.served.identity(),
+            }
         arrived = time.perf_counter()
         requests, is_batch = read_requests(message, self.contract)
+        episode = session.continued(message, self.routes, time.monotonic())
+        served = episode.served
         seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
-        answers = await self.runner.run(lambda: self._infer(requests, seeds))
-        guarded = [guard(actions, self.contract) for actions in answers.value]
+        session.pending += 1
+        try:
+            answers = await self.runner.run(lambda: self._infer(served, requests, seeds))
+        finally:
+            session.pending -= 1
+            session.last_heard = time.monotonic()
+        episode.observations += len(requests)
+        guarded = [guard(actions, served.contract) for actions in answers.value]
         clipped = sum(one.clipped for one in guarded)
         self.counters["answers"] += len(guarded)
         self.counters["clipped_values"] += clipped
@@ -115,7 +129,8 @@ class Service:
             "actions": actions,
             "seed": seeds if is_batch else seeds[0],
             "clipped_values": clipped,
-            **self.served.identity(),
+            "episode_id": episode.id,
+            **served.identity(),
             "policy_timing": {"infer_ms": milliseconds},
             "server_timing": {
                 "infer_ms": milliseconds,
@@ -141,11 +156,11 @@ class Service:
             return "the queue is full"
         return self.alive()
 
-    def _infer(self, requests: list[Request], seeds: list[int]) -> np.ndarray:
+    def _infer(self, served: Served, requests: list[Request], seeds: list[int]) -> np.ndarray:
         from model.inference import Observation
 
         observations = [Observation(images=r.images, state=r.state, task=r.task) for r in requests]
         try:
-            return self.served.bundle.infer(observations, seeds=seeds)
+            return served.bundle.infer(observations, seeds=seeds)
         except UserError as error:  # what the bundle itself refuses in an observation
             raise BadObservation(str(error)) from error

@@ -11,6 +11,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from components.endpoint.codec import pack, unpack
 from components.endpoint.errors import BadMessage, Refused, Unavailable
 from components.endpoint.service import Service
+from components.endpoint.sessions import Session
 
 CLOSE_RESTART = 1012
 CLOSE_FAULT = 1011
@@ -18,12 +19,13 @@ MAX_CONNECTIONS = 64
 logger = logging.getLogger("lingbot.endpoint")
 
 
-class Session:
+class Connection:
     """One robot's connection."""
 
-    def __init__(self, socket: WebSocket, service: Service) -> None:
+    def __init__(self, socket: WebSocket, service: Service, session: Session) -> None:
         self._socket = socket
         self._service = service
+        self._session = session
         self._busy = False
         self._previous_ms: float | None = None
 
@@ -56,7 +58,7 @@ class Session:
             data = message.get("bytes")
             if data is None:
                 raise BadMessage("send binary frames of msgpack, not text")
-            reply = await self._service.answer(unpack(data))
+            reply = await self._service.answer(unpack(data), self._session)
         except Refused as refusal:
             # A text frame is how openpi-client learns of an error; the connection stays for the next observation.
             self._service.counters[f"refused_{refusal.status}"] += 1
@@ -68,12 +70,12 @@ class Session:
         self._previous_ms = (time.perf_counter() - started) * 1000
 
 
-class Sessions:
+class Connections:
     """All connections, so that a drain can end them."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._open: set[Session] = set()
+        self._open: set[Connection] = set()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -89,22 +91,24 @@ class Sessions:
             raise Unavailable(f"not now: {reason}", retry_after=1)
         if len(self._open) >= MAX_CONNECTIONS:
             raise Unavailable(f"{MAX_CONNECTIONS} robots are connected already", retry_after=5)
-        session = Session(socket, self._service)
-        self._open.add(session)
+        session = self._service.sessions.open()
+        connection = Connection(socket, self._service, session)
+        self._open.add(connection)
         try:
-            await session.serve()
+            await connection.serve()
         except WebSocketDisconnect:
             logger.info("a client left before its reply")
         except Exception:
-            logger.exception("a session failed")
+            logger.exception("a connection failed")
             await socket.close(CLOSE_FAULT, "internal error")
         finally:
-            self._open.discard(session)
+            self._open.discard(connection)
+            self._service.sessions.close(session)
 
     async def drain(self, timeout: float) -> None:
-        """Ends idle sessions at once and busy ones after their reply; returns when none is left or time is up."""
-        for session in list(self._open):
-            await session.close_if_idle()
+        """Ends idle connections at once and busy ones after their reply; returns when none is left or time is up."""
+        for connection in list(self._open):
+            await connection.close_if_idle()
         deadline = time.monotonic() + timeout
         while self._open and time.monotonic() < deadline:
             await asyncio.sleep(0.02)

@@ -16,7 +16,8 @@ from components.endpoint.app import create_app
 from components.endpoint.codec import pack, unpack
 from components.endpoint.draining import DrainingServer
 from components.endpoint.sample import sample_observation
-from components.endpoint.service import Served, Service
+from components.endpoint.served import Served
+from components.endpoint.service import Service
 
 
 @pytest.fixture(scope="session")
