@@ -57,7 +57,7 @@ def _evidence_of(version: ModelVersion) -> tuple[bytes | None, bytes | None]:
         return None, None
     evaluation = read_evaluation(digest)
     recorded = _trials_digest(evaluation)
-    return evaluation, None if recorded is None else _read_trials(recorded)
+    return evaluation, None if recorded is None else read_trials(recorded)
 
 
 def _trials_digest(evaluation: bytes) -> str | None:
@@ -65,7 +65,7 @@ def _trials_digest(evaluation: bytes) -> str | None:
     return None if digest is None else str(digest)
 
 
-def _read_trials(digest: str) -> bytes | None:
+def read_trials(digest: str) -> bytes | None:
     """The trials of that digest; None when no gate has kept them yet (an evaluation registered and never judged)."""
     path, storage = state.home() / _key(digest), open_storage()
     if path.exists():
