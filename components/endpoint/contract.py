@@ -19,7 +19,15 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Names and sizes of one bundle. `lower` and `upper`: [A], robot units, infinite where unknown."""
+    """Names, sizes and limits of one bundle.
+
+    Attributes:
+        lower, upper: f64 [A], robot units, infinite where unknown.
+        velocity: f64 [A], robot units a second, infinite where unknown.
+        control_hz: the rate at which the actions of a chunk are executed.
+        state_of_action: int [A], the state's dimension of the same name, -1 where it has none.
+        described: the bundle's own contract, for the metadata.
+    """
 
     robot: str
     robot_names: frozenset[str]  # id and aliases
@@ -29,16 +37,22 @@ class Contract:
     horizon: int
     lower: np.ndarray
     upper: np.ndarray
-    described: dict[str, Any]  # the bundle's own contract, for the metadata
+    velocity: np.ndarray
+    control_hz: float
+    state_of_action: np.ndarray
+    described: dict[str, Any]
 
     @classmethod
     def of(cls, bundle: "Bundle") -> "Contract":
         facts, robot = bundle.contract, bundle.robot
         roles = {name: role for role, name in robot.cameras.items()}
         limits = np.asarray(robot.limits, dtype=np.float32).reshape(-1, 2)
+        velocity = robot.velocity_limits
         if robot.action_mode != "absolute":
-            limits = np.full_like(limits, np.nan)  # the file's limits are of positions; these actions are differences
+            # The file's limits are of positions and of how fast they change; these actions are differences.
+            limits, velocity = np.full_like(limits, np.nan), np.full_like(velocity, np.nan)
         assert len(limits) == len(facts["action"]), "the robot's limits and the contract's actions differ in number"
+        state = {name: dimension for dimension, name in enumerate(facts["state"])}
         return cls(
             robot=robot.id,
             robot_names=frozenset((robot.id, *robot.aliases)),
@@ -56,6 +70,9 @@ class Contract:
             horizon=facts["horizon"],
             lower=np.where(np.isnan(limits[:, 0]), -np.inf, limits[:, 0]),
             upper=np.where(np.isnan(limits[:, 1]), np.inf, limits[:, 1]),
+            velocity=np.where(np.isnan(velocity), np.inf, velocity),
+            control_hz=float(facts["control_hz"]),
+            state_of_action=np.array([state.get(name, -1) for name in facts["action"]], dtype=np.int64),
             described=facts,
         )
 

@@ -25,7 +25,31 @@ class TooLarge(Refused):
 
 
 class Unauthorized(Refused):
+    """No key, or one that is not known."""
+
     status = 401
+
+
+class Forbidden(Refused):
+    """Known, but not allowed to do this."""
+
+    status = 403
+
+
+class NotServed(Refused):
+    """The model or version that a path names is not what is served."""
+
+    status = 404
+
+
+class TooMany(Refused):
+    """One client asks more than its share. `retry_after` is in seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Unavailable(Refused):
@@ -38,7 +62,25 @@ class Unavailable(Refused):
         self.retry_after = retry_after
 
 
+class Expired(Unavailable):
+    """The answer was not begun before its deadline: the model was never asked."""
+
+
+class Superseded(Refused):
+    """The same robot sent a newer observation before the model was asked about this one."""
+
+    status = 409
+
+
 class UnsafeAction(Refused):
-    """The policy gave an answer that may not reach a robot. The fault is the server's."""
+    """The policy gave an answer that may not reach a robot. The fault is the server's.
+
+    `reason` is shape, not_finite, position or velocity; `values` is how many were at fault.
+    """
 
     status = 500
+
+    def __init__(self, message: str, *, reason: str, values: int = 0) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.values = values

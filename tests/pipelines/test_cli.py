@@ -64,6 +64,9 @@ EXPECTED = {
         "--image-size", "--batch", "--batches", "--video-batches", "--workers", "--variants", "--episodes", "--frames",
     },
     "bench tokens": {"--codecs", "--frames", "--tokens", "--channels", "--processes", "--seconds"},
+    "keys add": {"name", "--scope", "--file"},
+    "keys revoke": {"name", "--file"},
+    "keys list": {"--json", "--file"},
     "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
 }  # fmt: skip
 
