@@ -1,7 +1,8 @@
-"""The container images that the steps run in on a cluster. A profile may name others."""
+"""The container images that the steps and the endpoint run in on a cluster (containers/). A profile may name others."""
 
 IMAGES = {
     "data": "lingbot-python-data:0.1.0",
     "train": "lingbot-python-train:0.1.0",
     "simulation": "lingbot-python-simulation:0.1.0",
+    "serve": "lingbot-python-serve:0.1.0",
 }
