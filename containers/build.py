@@ -73,6 +73,8 @@ def build_all(options: argparse.Namespace) -> None:
     if git("status", "--porcelain"):
         print("build: what is not committed is not in the images")
     base = check_base(options.base) if options.base else local_base(tool, options.mirror)
+    if tool == "buildah":
+        choose_isolation(base)
     options.output.mkdir(parents=True, exist_ok=True)
     made: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="lingbot-images-") as scratch:
@@ -137,6 +139,19 @@ def local_base(tool: str, mirror: str) -> str:
         run(["buildah", "add", "-q", container, f"{scratch}/root", "/"])
         run(["buildah", "commit", "-q", "--rm", container, LOCAL_BASE])
     return LOCAL_BASE
+
+
+def choose_isolation(base: str) -> None:
+    """Where no OCI runtime can start a container (in a container, say), buildah has chroot."""
+    if "BUILDAH_ISOLATION" in os.environ:
+        return
+    container = output(["buildah", "from", base])
+    try:
+        if subprocess.run(["buildah", "run", container, "--", "true"], capture_output=True).returncode:
+            print("build: no OCI runtime starts a container here, so BUILDAH_ISOLATION=chroot is taken", flush=True)
+            os.environ["BUILDAH_ISOLATION"] = "chroot"
+    finally:
+        run(["buildah", "rm", container], quiet=True)
 
 
 def pip_settings() -> dict[str, list[str]]:
@@ -215,11 +230,9 @@ def smoke(tool: str, name: str, role: str) -> None:
                 folder.mkdir()
                 os.chown(folder, 1000, 1000)
                 mounts += ["--volume", f"{folder}:{place}"]
-            # buildah runs a container for building, whose root is writable: it is remounted, then the rights are dropped.
-            closed = (
-                "mount -o remount,bind,ro / && ! touch /probe 2>/dev/null && exec setpriv --reuid 1000 --regid 1000 "
-            )
-            closed += '--clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs "$@"'
+            # buildah's containers are for building, their root is writable: remount it, then drop every right.
+            closed = "mount -o remount,bind,ro / && ! touch /probe 2>/dev/null && exec setpriv --reuid 1000 "
+            closed += '--regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs "$@"'
             shut = ["--user", "0:0", "--cap-add", "CAP_SYS_ADMIN", "--network", "none", *mounts]
             run(["buildah", "run", *shut, container, "--", "sh", "-c", closed, "sh", *test])
     finally:
