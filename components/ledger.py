@@ -4,6 +4,8 @@ MLflow's aliases have no history and vanish with their version, so the history i
 JSON object a line, only ever appended to. Each line holds the sha256 of the line before it, so that a changed, removed
 or inserted line is seen. (A cut-off end is not seen by the chain; `components.promote.moves.check` compares the last
 lines with the aliases.)
+
+Which versions share an alias's traffic stands here too: a canary and a shadow are entries, and no aliases.
 """
 
 import dataclasses
@@ -21,23 +23,31 @@ from typing import Any
 from components import state
 from model.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had neither `verdict` nor `share`, and no canary and shadow: read as None."""
 FIRST = "0" * 64
 PROMOTE, OVERRIDE, ROLLBACK = "promote", "override", "rollback"
+CANARY, SHADOW = "canary", "shadow"
+MOVES = (PROMOTE, OVERRIDE, ROLLBACK)
+_SINCE_2: dict[str, Any] = {"verdict": None, "share": None}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One movement of an alias.
+    """One movement of an alias, or of what shares its traffic.
 
     Attributes:
         sequence: 1 for the first line.
         time: UTC, ISO 8601.
         who: user@host, and the pipeline run if it was one.
-        action: promote (the gate passed), override (it did not, somebody took it upon themselves), rollback.
-        source, target: versions before and after; `source` is None when the alias was not set.
+        action: promote (the gate passed), override (it did not, somebody took it upon themselves), rollback; canary,
+            shadow.
+        source, target: versions before and after; `source` is None when there was none before, `target` when a canary
+            or a shadow ends.
         bundle_digest: of the target.
         evidence: sha256 of the evaluation that the gate read; None when there was none.
+        verdict: digest of the gate's verdict; None when it was not asked.
+        share: of new episodes that go to a canary, 0 to 1.
         reasons: the gate's sentences, or the person's.
         previous: sha256 of the line before.
     """
@@ -50,14 +60,19 @@ class Entry:
     model: str
     alias: str
     source: str | None
-    target: str
-    bundle_digest: str
+    target: str | None
+    bundle_digest: str | None
     evidence: str | None
+    verdict: str | None = None
+    share: float | None = None
     reasons: tuple[str, ...]
     previous: str
 
     def to_line(self) -> bytes:
-        return state.canonical_json(dataclasses.asdict(self)) + b"\n"
+        values = dataclasses.asdict(self)
+        if self.schema_version == 1:
+            values = {name: value for name, value in values.items() if name not in _SINCE_2}
+        return state.canonical_json(values) + b"\n"
 
 
 def ledger_path() -> Path:
@@ -105,10 +120,12 @@ class Ledger:
         model: str,
         alias: str,
         source: str | None,
-        target: str,
-        bundle_digest: str,
+        target: str | None,
+        bundle_digest: str | None,
         evidence: str | None,
         reasons: tuple[str, ...],
+        verdict: str | None = None,
+        share: float | None = None,
         who: str | None = None,
     ) -> Entry:
         """Adds an entry, on disk when this returns.
@@ -116,7 +133,7 @@ class Ledger:
         Raises:
             UserError: the file so far is damaged: nothing is built on it.
         """
-        assert action in (PROMOTE, OVERRIDE, ROLLBACK), action
+        assert action in (*MOVES, CANARY, SHADOW), action
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -134,6 +151,8 @@ class Ledger:
                 target=target,
                 bundle_digest=bundle_digest,
                 evidence=evidence,
+                verdict=verdict,
+                share=share,
                 reasons=reasons,
                 previous=_hash(entries[-1].to_line()) if entries else FIRST,
             )
@@ -150,13 +169,18 @@ class Ledger:
             if (model is None or entry.model == model) and (alias is None or entry.alias == alias)
         )
 
+    def moves(self, model: str, alias: str) -> tuple[Entry, ...]:
+        """The movements of an alias, oldest first: its history without canaries and shadows."""
+        return tuple(entry for entry in self.history(model, alias) if entry.action in MOVES)
+
     def standing(self, model: str, alias: str) -> tuple[str, ...]:
         """The versions that a rollback can go through, the present one last.
 
         A rollback takes back what came after its target, so that two of them go two versions back.
         """
         stack: list[str] = []
-        for entry in self.history(model, alias):
+        for entry in self.moves(model, alias):
+            assert entry.target is not None, "an alias moves to a version"
             if entry.action == ROLLBACK and entry.target in stack:
                 last = len(stack) - 1 - stack[::-1].index(entry.target)
                 del stack[last + 1 :]
@@ -188,6 +212,8 @@ def _parse(path: Path, number: int, line: bytes) -> Entry:
                 f"{path} line {number} has schema version {version}: a newer version of this project wrote it"
             )
         values["reasons"] = tuple(values["reasons"])
+        if version > 1 and not _SINCE_2.keys() <= values.keys():
+            raise KeyError("verdict")
         return Entry(**values)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):

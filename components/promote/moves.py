@@ -11,7 +11,7 @@ from typing import Any
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import has_bundle, read_evaluation
-from components.ledger import OVERRIDE, PROMOTE, ROLLBACK, Entry, Ledger
+from components.ledger import MOVES, OVERRIDE, PROMOTE, ROLLBACK, Entry, Ledger
 from components.promote.evidence import gather
 from components.promote.gate import Policy, Verdict, judge_inputs, make_policy, verify
 from model.errors import UserError, unknown_name
@@ -97,7 +97,7 @@ def rollback(model: str, alias: str, *, to: str | None, reason: str) -> Entry:
 
 def taken_back(version: ModelVersion, alias: str) -> Entry | None:
     """The rollback that took the alias away from this version, if that was the last that happened to it."""
-    for entry in reversed(Ledger().history(version.model, alias)):
+    for entry in reversed(Ledger().moves(version.model, alias)):
         if entry.action == ROLLBACK and entry.source == version.version:
             return entry
         if entry.target == version.version:
@@ -111,7 +111,7 @@ def check(model: str) -> list[str]:
     faults = ledger.verify()
     versions = {version.version: version for version in tracking.list_versions(model)}
     if not faults:
-        last = {entry.alias: entry for entry in ledger.history(model)}
+        last = {entry.alias: entry for entry in ledger.history(model) if entry.action in MOVES}
         held = {alias: version for version in versions.values() for alias in version.aliases}
         for alias in sorted(last.keys() | held.keys()):
             recorded, actual = last.get(alias), held.get(alias)
@@ -127,7 +127,7 @@ def check(model: str) -> list[str]:
             elif recorded.bundle_digest != actual.digest:
                 faults.append(
                     f"version {actual.version} has the digest {actual.digest[:12]}, and the ledger promoted "
-                    f"{recorded.bundle_digest[:12]}"
+                    f"{str(recorded.bundle_digest)[:12]}"
                 )
     for version in versions.values():
         if not has_bundle(version.digest, version.uri):
@@ -148,7 +148,7 @@ def _move(version: ModelVersion, alias: str, action: str, reasons: tuple[str, ..
     ledger = Ledger()
     with tracking.registry_lock():
         present = tracking.version_of_alias(version.model, alias)
-        history = ledger.history(version.model, alias)
+        history = ledger.moves(version.model, alias)
         agreed = bool(history) and history[-1].target == version.version
         if agreed and present is not None and present.version == version.version:
             return None

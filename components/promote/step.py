@@ -101,7 +101,7 @@ def verify(output: Path) -> bool:
     if not written["promoted"]:
         return True
     present = tracking.version_of_alias(written["model"], written["alias"])
-    history = Ledger().history(written["model"], written["alias"])
+    history = Ledger().moves(written["model"], written["alias"])
     recorded = any(
         entry.target == written["version"] and entry.bundle_digest == written["bundle_digest"] for entry in history
     )

@@ -1,11 +1,12 @@
 """The ledger: append-only, chained, and what a rollback goes through."""
 
+import hashlib
 import json
 import threading
 
 import pytest
 
-from components.ledger import FIRST, OVERRIDE, PROMOTE, ROLLBACK, Ledger
+from components.ledger import CANARY, FIRST, OVERRIDE, PROMOTE, ROLLBACK, Ledger
 from model.errors import UserError
 
 MODEL = "lingbot-vla-test"
@@ -37,7 +38,7 @@ def test_entries_are_chained_and_read_back(ledger):
     assert second.reasons == ("Grüße", "no trials") and second.who == "somebody@somewhere"
     assert ledger.verify() == []
     lines = ledger.path.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 2 and all(json.loads(line)["schema_version"] == 1 for line in lines)
+    assert len(lines) == 2 and all(json.loads(line)["schema_version"] == 2 for line in lines)
 
 
 def test_who_acts_is_known(ledger, monkeypatch):
@@ -83,8 +84,35 @@ def test_a_change_is_seen_and_nothing_is_built_on_it(ledger, damage, line):
 
 def test_a_newer_schema_is_not_guessed_at(ledger):
     move(ledger, "1")
-    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"schema_version":1', b'"schema_version":2'))
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"schema_version":2', b'"schema_version":3'))
     assert "newer version" in ledger.verify()[0]
+
+
+def test_entries_of_schema_1_are_read_and_continued(ledger):
+    """As they were written before canaries: without `verdict` and `share`, the chain over those very bytes."""
+    old = (
+        b'{"action":"promote","alias":"champion","bundle_digest":"b","evidence":"e","model":"lingbot-vla-test",'
+        b'"previous":"' + FIRST.encode() + b'","reasons":["good"],"schema_version":1,"sequence":1,"source":null,'
+        b'"target":"1","time":"2026-11-22T12:00:00.000+00:00","who":"a@b"}\n'
+    )
+    ledger.path.write_bytes(old)
+    move(ledger, "2", source="1")
+    first, second = ledger.entries()
+    assert (first.schema_version, first.verdict, first.share) == (1, None, None)
+    assert second.previous == hashlib.sha256(old).hexdigest()
+    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"share":null,', b""))
+    assert "line 2 is not an entry" in ledger.verify()[0]
+
+
+def test_a_canary_is_no_movement_of_the_alias(ledger):
+    move(ledger, "1")
+    ledger.append(
+        action=CANARY, model=MODEL, alias="champion", source=None, target="2", bundle_digest="b", evidence=None,
+        reasons=(), share=0.25,
+    )  # fmt: skip
+    assert ledger.standing(MODEL, "champion") == ("1",)
+    assert [entry.target for entry in ledger.moves(MODEL, "champion")] == ["1"]
+    assert [entry.share for entry in ledger.history(MODEL, "champion")] == [None, 0.25]
 
 
 def test_writers_at_once_keep_the_chain(ledger):
