@@ -16,7 +16,8 @@ import numpy as np
 
 from model.errors import UserError, unknown_name
 from model.evaluation.actors import Actor, PolicyActor, ReplayActor
-from model.evaluation.records import ERROR, FAILURE, SUCCESS, Latency, TrialRecord
+from model.evaluation.latency import latency_of
+from model.evaluation.records import ERROR, FAILURE, SUCCESS, TrialRecord
 from model.evaluation.served import ServedActor
 from model.evaluation.trial import Pace, run_trial
 
@@ -255,14 +256,6 @@ class Bench:
             return PolicyActor(self._bundle.untrained(), cameras, num_steps=self._num_steps)
         assert name in ("policy", "blank_images"), name
         return PolicyActor(self._bundle, cameras, blank=name == "blank_images", num_steps=self._num_steps)
-
-
-def latency_of(milliseconds: Sequence[float]) -> Latency | None:
-    """Of one trial's looks; None when none was measured."""
-    if not milliseconds:
-        return None
-    median, p99 = (round(float(value), 3) for value in np.percentile(milliseconds, (50, 99)))
-    return Latency(median=median, p99=p99)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from model.errors import UserError, unknown_name
-from model.evaluation.closed_loop import latency_of
+from model.evaluation.latency import latency_of
 from model.evaluation.records import ERROR, FAILURE, SUCCESS, Checkpoint, TrialRecord, Violations
 
 BENCHMARK = "robotwin2"

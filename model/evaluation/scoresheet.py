@@ -6,15 +6,18 @@ from typing import Any
 from model.errors import UserError
 from model.evaluation.closed_loop import BASELINES
 from model.evaluation.comparison import SIGNIFICANCE, can_be_paired, compare, compare_tasks, compare_unpaired
+from model.evaluation.latency import client_latency
 from model.evaluation.power import trials_paired, trials_unpaired
 from model.evaluation.records import TrialRecord, group
 from model.evaluation.scoring import score
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no `files`, no `policies`, no `published`, and no `client_latency_ms` in its rows."""
 
 
 def score_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    """One row a robot, policy, condition and task, each with its `Score`; `task` null for all tasks together.
+    """One row a robot, policy, condition and task, each with its `Score` and `client_latency_ms` (null when nobody
+    measured it); `task` null for all tasks together.
 
     In the order of the records, tasks by name. With one task there is no row for all of them.
     """
@@ -28,8 +31,17 @@ def score_rows(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
         if len(tasks) > 1:
             of.append((None, [record for of_task in tasks.values() for record in of_task]))
         label = {"robot": robot, "policy": policy, "condition": condition}
-        rows += [{**label, "task": task, **score(trials).to_json()} for task, trials in of]
+        rows += [
+            {**label, "task": task, **score(trials).to_json(), "client_latency_ms": client_latency(trials)}
+            for task, trials in of
+        ]
     return rows
+
+
+def policy_rows(records: Sequence[TrialRecord]) -> list[dict[str, str]]:
+    """Which bundle and model version was tried as each policy on each robot; "" where the records do not say."""
+    found = dict.fromkeys((r.robot, r.policy, r.bundle_digest, r.model_version) for r in records)
+    return [dict(zip(("robot", "policy", "bundle_digest", "model_version"), one, strict=True)) for one in found]
 
 
 def against_rows(records: Sequence[TrialRecord], champion: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -18,10 +18,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", type=float, default=10.0, help="difference to plan trials for (default: 10)")
     parser.add_argument("--power", type=float, default=0.8, help="chance to see that difference (default: 0.8)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="also write tables and charts as one HTML page")
 
 
 def run(args: argparse.Namespace) -> int:
     sheet = _sheet(args)
+    if args.page:
+        from pipelines.report.scores import write_score_page
+
+        write_score_page(sheet, args.page, against=args.against.name if args.against else "")
     if args.json:
         print(json.dumps(sheet, indent=1, sort_keys=True, allow_nan=False))
         return 0
@@ -30,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name.replace('_', ' ')}: {difference_text(paired)} on the same seeds, p {paired['p']:.2g}")
     for row in sheet["against"] or ():
         _print_against(row, str(args.against))
+    if sheet["published"]:
+        _print_published(sheet["published"])
     for sentence in sheet["missing"]:
         print(f"incomplete: {sentence}")
     print()
@@ -41,11 +48,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _sheet(args: argparse.Namespace) -> dict[str, Any]:
+    from components.artifacts import hash_file
     from model.evaluation.closed_loop import BASELINES
     from model.evaluation.ingest import ingest
     from model.evaluation.protocol import read_protocol
+    from model.evaluation.published import beside
     from model.evaluation.records import SIMULATION, group
-    from model.evaluation.scoresheet import SCHEMA_VERSION, against_rows, score_rows, trials_needed
+    from model.evaluation.scoresheet import (
+        SCHEMA_VERSION,
+        against_rows,
+        policy_rows,
+        score_rows,
+        trials_needed,
+    )
     from model.evaluation.summary import closed_loop_figures
 
     protocol = read_protocol(args.protocol) if args.protocol else None
@@ -55,9 +70,12 @@ def _sheet(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "benchmark": records[0].benchmark,
+        "files": [{"name": path.name, "sha256": hash_file(path).sha256} for path in args.trials],
+        "policies": policy_rows(records),
         "scores": score_rows(records),
         "paired": closed_loop_figures(records)["paired"] if simulated else {},
         "against": against_rows(records, champion) if champion else None,
+        "published": beside(records),
         "missing": protocol.missing(records) if protocol else [],
         "needed": {
             condition: trials_needed(trials, difference=args.points / 100, power=args.power)
@@ -101,6 +119,20 @@ def _print_against(row: dict[str, Any], champion: str) -> None:
     worse = [f"{task['task']} on {task['robot']}" for task in row["tasks"] if task["regressed"]] or ["no task"]
     corrected = f"corrected for {len(row['tasks'])} tasks (Holm)"
     print(f"worse at {row['significance']:.0%}, {corrected}: {', '.join(worse)}")
+
+
+def _print_published(published: dict[str, Any]) -> None:
+    print(
+        f"\n{published['title']} as published, in percent ({published['tried']} of its {published['tasks']} tasks here)"
+    )
+    sources = list(dict.fromkeys(one["source"] for one in published["results"]))
+    lines = [["policy", "robot", "condition", "SR", "PS", "source"]]
+    for one in published["results"]:
+        rates = [f"{100 * one[key]:.2f}" if one[key] is not None else "" for key in ("sr", "ps")]
+        lines.append([one["policy"], one["robot"], one["condition"], *rates, str(sources.index(one["source"]) + 1)])
+    print_table(lines)
+    for number, source in enumerate(sources, 1):
+        print(f"{number}: {source}")
 
 
 def _percent(rate: float) -> str:

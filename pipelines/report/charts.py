@@ -8,17 +8,22 @@ from html import escape
 import numpy as np
 from markupsafe import Markup
 
+from pipelines.report.text import points
+
 PALETTE = 7  # --series-1 to --series-7 in page.css
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """A rate with its interval; `tone` is a CSS variable's name."""
+    """A rate, or a difference of rates, with its interval; `tone` is a CSS variable's name.
+
+    `low` and `high` are None together, where no interval is known.
+    """
 
     label: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     tone: str
 
 
@@ -59,23 +64,62 @@ def interval_bars(bars: Sequence[Bar], *, title: str, labels: bool = True, width
     for number, bar in enumerate(bars):
         y = top + row * number + row / 2 - 4
         figures = f"{bar.value:.0%}"
-        interval = f"{100 * bar.low:.0f} to {100 * bar.high:.0f}"
+        whisker, interval, said = "", "", ""
+        if bar.low is not None and bar.high is not None:
+            whisker = _whisker(x(bar.low), x(bar.high), y)
+            interval = f"{100 * bar.low:.0f} to {100 * bar.high:.0f}"
+            said = f", 95% interval {interval}"
         if labels:
-            parts.append(
-                f'<text class="label" text-anchor="end" x="{left - 10}" y="{y + 4}">{escape(bar.label)}</text>'
-            )
+            parts.append(_label(bar.label, left, y))
         parts.append(
-            f"<g><title>{escape(bar.label)}: {figures}, 95% interval {interval}</title>"
+            f"<g><title>{escape(bar.label)}: {figures}{said}</title>"
             f'<rect x="{left}" y="{y - 7}" width="{inner}" height="14" fill="transparent"/>'
             f'<rect x="{left}" y="{y - 6}" width="{max(x(bar.value) - left, 1.5):.1f}" height="12" rx="2" '
-            f'fill="var({bar.tone})"/>'
-            f'<path class="whisker" d="M{x(bar.low):.1f} {y}H{x(bar.high):.1f}M{x(bar.low):.1f} {y - 4}v8'
-            f'M{x(bar.high):.1f} {y - 4}v8"/></g>'
+            f'fill="var({bar.tone})"/>{whisker}</g>'
         )
+        parts.append(_figures(figures, interval, width - right + 12, y))
+    return _svg(parts, width, height, title)
+
+
+def difference_bars(bars: Sequence[Bar], *, title: str, margin: float | None = None, width: int = 540) -> Markup:
+    """Differences of rates in points as dots with whiskers around a line at 0, with the figures at the right.
+
+    `margin` draws a dashed line: how much worse is still allowed.
+    """
+    row, top, right = 30, 34, 138
+    left = max(132, round(6.6 * max((len(bar.label) for bar in bars), default=0)) + 12)
+    reach = max((abs(end) for bar in bars for end in (bar.value, bar.low, bar.high) if end is not None), default=0.0)
+    reach = next(limit for limit in (0.1, 0.2, 0.5, 1.0) if max(reach, margin or 0.0) <= limit + 1e-9)
+    inner, height = width - left - right, top + row * len(bars) + 22
+
+    def x(difference: float) -> float:
+        return left + inner * (difference + reach) / (2 * reach)
+
+    parts = [f'<text class="title" x="{left}" y="15">{escape(title)}</text>']
+    for tick in (-reach, -reach / 2, 0.0, reach / 2, reach):
+        kind = "zero" if tick == 0 else "grid"
+        parts.append(f'<line class="{kind}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top - 6}" y2="{height - 20}"/>')
+        said = "0" if tick == 0 else points(tick)
+        parts.append(f'<text class="tick" text-anchor="middle" x="{x(tick):.1f}" y="{height - 6}">{said}</text>')
+    if margin is not None:
         parts.append(
-            f'<text class="value" x="{width - right + 12}" y="{y + 4}">{figures}'
-            f'<tspan class="muted" dx="7">{interval}</tspan></text>'
+            f"<g><title>allowed: {points(-margin)} points</title>"
+            f'<path class="margin" d="M{x(-margin):.1f} {top - 6}V{height - 20}"/></g>'
         )
+    for number, bar in enumerate(bars):
+        y = top + row * number + row / 2 - 4
+        whisker, interval, said = "", "", ""
+        if bar.low is not None and bar.high is not None:
+            whisker = _whisker(x(bar.low), x(bar.high), y)
+            interval = f"{points(bar.low)} to {points(bar.high)}"
+            said = f", 95% interval {interval}"
+        parts.append(_label(bar.label, left, y))
+        parts.append(
+            f"<g><title>{escape(bar.label)}: {points(bar.value)} points{said}</title>"
+            f'<rect x="{left}" y="{y - 7}" width="{inner}" height="14" fill="transparent"/>{whisker}'
+            f'<circle cx="{x(bar.value):.1f}" cy="{y}" r="5" fill="var({bar.tone})"/></g>'
+        )
+        parts.append(_figures(points(bar.value), interval, width - right + 12, y))
     return _svg(parts, width, height, title)
 
 
@@ -139,6 +183,19 @@ def lines(
 
 def tone(number: int) -> str:
     return f"--series-{number % PALETTE + 1}"
+
+
+def _whisker(low: float, high: float, y: float) -> str:
+    return f'<path class="whisker" d="M{low:.1f} {y}H{high:.1f}M{low:.1f} {y - 4}v8M{high:.1f} {y - 4}v8"/>'
+
+
+def _label(text: str, left: float, y: float) -> str:
+    return f'<text class="label" text-anchor="end" x="{left - 10}" y="{y + 4}">{escape(text)}</text>'
+
+
+def _figures(value: str, interval: str, x: float, y: float) -> str:
+    beside = f'<tspan class="muted" dx="7">{interval}</tspan>' if interval else ""
+    return f'<text class="value" x="{x}" y="{y + 4}">{value}{beside}</text>'
 
 
 def _svg(parts: Sequence[str], width: int, height: float, title: str) -> Markup:

@@ -22,6 +22,10 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.0f}".replace("-", "−")
 
 
+def milliseconds(value: float) -> str:
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "not known"

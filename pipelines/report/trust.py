@@ -1,17 +1,10 @@
-"""What the rates must be read beside: latency, violations, leakage, and what the gate said against the champion."""
+"""What the rates must be read beside: latency, violations, and leakage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.report.steps import Steps
-
-AGAINST_CHAMPION = {
-    "not_worse": "not worse than the champion",
-    "improvement": "better than the champion",
-    "no_regression": "no task worse than the champion's",
-}
-"""Checks of the gate that compare with the champion, and what each asks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,29 +15,15 @@ class Line:
     alarm: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trust:
-    """`champion` is (what was asked, passed or failed, the figures) a check; empty without a champion."""
-
-    lines: tuple[Line, ...]
-    champion: tuple[tuple[str, str, str], ...]
-
-
-def trust(steps: Steps) -> Trust:
-    """Only what the evaluation and the verdict hold: those of older runs have less."""
+def trust(steps: Steps) -> tuple[Line, ...]:
+    """Only what the evaluation holds: those of older runs have less."""
     found = steps.json("evaluate", "evaluation.json") or {}
     lines = []
     if found.get("closed_loop") and found.get("latency"):
         lines.append(_acting(found["latency"], found.get("violations")))
     if found.get("leakage"):
         lines.append(_leakage(found["leakage"], found.get("digests") or {}))
-    verdict = steps.json("promote", "verdict.json") or {"checks": []}
-    champion = tuple(
-        (AGAINST_CHAMPION[check["name"]], "passed" if check["passed"] else "failed", str(check["message"]))
-        for check in verdict["checks"]
-        if check["name"] in AGAINST_CHAMPION
-    )
-    return Trust(lines=tuple(lines), champion=champion)
+    return tuple(lines)
 
 
 def _acting(latency: Mapping[str, Any], violations: Mapping[str, int] | None) -> Line:

@@ -1,5 +1,6 @@
 """The report of a suite: each task and condition with its interval, zero-shot, latency, leakage, the champion."""
 
+import hashlib
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -122,6 +123,40 @@ def test_the_champion_is_compared_check_by_check(folders):
     text = Page(page_of(folders)).text
     assert "not worse than the champion passed +10 points against the champion on the same 20 seeds" in text
     assert "no task worse than the champion's failed worse than the champion in 1 of 4 tasks" in text
+
+
+@pytest.fixture
+def judged(folders, monkeypatch):
+    """The promotion of a version with 18 of 20 scenes against a champion with 8, whose trials are stored."""
+    monkeypatch.setenv("LINGBOT_HOME", str(folders / "home"))
+    inputs = {}
+    for name, solved in (("trials", 18), ("champion_trials", 8)):
+        lines = "".join(trial("policy", seed, seed < solved).to_line() + "\n" for seed in range(20)).encode()
+        inputs[name] = hashlib.sha256(lines).hexdigest()
+        (folders / "home" / "trials").mkdir(parents=True, exist_ok=True)
+        (folders / "home" / "trials" / f"{inputs[name]}.jsonl").write_bytes(lines)
+    policy = {"min_trials": 10, "max_drop": 0.05, "regression_alpha": 0.05}
+    verdict = {"promote": True, "checks": CHECKS, "inputs": inputs, "policy": policy}
+    (folders / "promote" / "verdict.json").write_text(json.dumps(verdict))
+    return folders
+
+
+def test_the_champion_is_drawn_beside_with_the_difference_and_what_is_allowed(judged):
+    drawings = [ET.fromstring(found) for found in re.findall(r"<svg.*?</svg>", page_of(judged), re.S)]
+    titles = {drawing.get("aria-label"): [title.text for title in drawing.iter("title")] for drawing in drawings}
+    assert titles["Success rate, this version above the champion"] == [
+        "lift right, policy: 90%, 95% interval 70 to 97", "champion: 40%, 95% interval 22 to 61"
+    ]  # fmt: skip
+    assert titles["Difference, in points"] == [
+        "allowed: −5 points", "lift right, policy: +50 points, 95% interval +22 to +69"
+    ]  # fmt: skip
+
+
+def test_a_champion_whose_trials_are_gone_is_not_drawn_and_the_page_says_why(judged):
+    for file in (judged / "home" / "trials").iterdir():
+        file.unlink()
+    text = Page(page_of(judged)).text
+    assert "not worse than the champion passed" in text and "are not stored here any more" in text
 
 
 def test_a_verdict_without_a_champion_has_no_comparison(folders):
