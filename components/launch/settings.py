@@ -1,24 +1,15 @@
 """What a cluster is for training jobs: one typed YAML, which a platform team writes once (`settings.example.yaml`)."""
 
-import re
-import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
+from components import typed
 from components.images import IMAGES
-from components.steps import check_value
-from model.errors import UserError, unknown_name
-
-_QUANTITY = re.compile(r"(\d+(\.\d*)?|\.\d+)([KMGTPE]i|[mkMGTPE]|[eE][+-]?\d+)?")
-_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
-_LABEL_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
-_DNS = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[-._A-Za-z0-9]+")
+from model.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +25,12 @@ class Resources:
     shm: str = "64Gi"
 
     def __post_init__(self) -> None:
-        _at_least("resources.gpus", self.gpus, 0)
+        typed.at_least("resources.gpus", self.gpus, 0)
         for name in ("cpu", "memory", "ephemeral_storage", "shm"):
-            _match(f"resources.{name}", getattr(self, name), _QUANTITY, "a quantity such as 64, 500m or 512Gi")
-        _match("resources.gpu", self.gpu, _LABEL_KEY, "a resource name such as nvidia.com/gpu")
+            typed.match(
+                f"resources.{name}", getattr(self, name), typed.QUANTITY, "a quantity such as 64, 500m or 512Gi"
+            )
+        typed.match("resources.gpu", self.gpu, typed.LABEL_KEY, "a resource name such as nvidia.com/gpu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +68,8 @@ class Scheduling:
     tolerations: tuple[Toleration, ...] = ()
 
     def __post_init__(self) -> None:
-        _at_least("scheduling.timeout_seconds", self.timeout_seconds, 1)
-        _labels("scheduling.node_selector", self.node_selector)
+        typed.at_least("scheduling.timeout_seconds", self.timeout_seconds, 1)
+        typed.labels("scheduling.node_selector", self.node_selector)
         if self.queue and self.gang not in ("volcano", "kueue"):
             raise UserError(
                 f"scheduling.queue is '{self.queue}' with gang '{self.gang}': queues are those of volcano or kueue."
@@ -121,7 +114,7 @@ class Limits:
 
     def __post_init__(self) -> None:
         for name in ("deadline", "ttl", "no_pod", "grace"):
-            _at_least(f"limits.{name}", getattr(self, name), 1)
+            typed.at_least(f"limits.{name}", getattr(self, name), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,16 +153,10 @@ class ClusterSettings:
 
     def __post_init__(self) -> None:
         for name in ("namespace", "service_account", "runtime"):
-            _match(name, getattr(self, name), _DNS, "lower-case letters, digits and dashes")
-        for variable in (*self.environment, *self.secrets):
-            _match("a name in environment or secrets", variable, _VARIABLE, "letters, digits and underscores")
-        for variable, secret in self.secrets.items():
-            _match(f"secrets.{variable}", secret, _SECRET, "the secret's name and its key, for example s3/access-key")
-        both = sorted(self.environment.keys() & self.secrets.keys())
-        if both:
-            raise UserError(f"{', '.join(both)} stands in environment and in secrets: keep one of the two.")
-        _labels("labels", self.labels)
-        _at_least("user", self.user, 1)
+            typed.match(name, getattr(self, name), typed.DNS, "lower-case letters, digits and dashes")
+        typed.environment(self.environment, self.secrets)
+        typed.labels("labels", self.labels)
+        typed.at_least("user", self.user, 1)
 
 
 def load_settings(path: Path) -> ClusterSettings:
@@ -184,58 +171,4 @@ def load_settings(path: Path) -> ClusterSettings:
         raise UserError(f"cannot read the cluster's settings {path} ({error.strerror}): give a file's path.") from error
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    settings = _read(ClusterSettings, values, "")
-    assert isinstance(settings, ClusterSettings)
-    return settings
-
-
-def _read(kind: Any, values: Any, where: str) -> Any:
-    """A settings dataclass from a mapping, whose keys and types are checked; `where` is the path of keys to it."""
-    place = where or "the cluster's settings"
-    if not isinstance(values, dict):
-        raise UserError(f"{place} holds {values!r}: it must hold a mapping of names to values.")
-    hints = typing.get_type_hints(kind)
-    known = fields(kind)
-    for name in values:
-        if name not in hints:
-            raise unknown_name(f"key of {place}", str(name), hints)
-    for wanted in known:
-        if wanted.name not in values and wanted.default is MISSING and wanted.default_factory is MISSING:
-            raise UserError(f"{place} has no '{wanted.name}': it has no default, so give it.")
-    prefix = f"{where}." if where else ""
-    return kind(**{name: _value(f"{prefix}{name}", value, hints[name]) for name, value in values.items()})
-
-
-def _value(name: str, value: Any, expected: Any) -> Any:
-    if isinstance(expected, type) and is_dataclass(expected):
-        return _read(expected, value, name)
-    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    if origin is Mapping:
-        if not isinstance(value, dict):
-            raise UserError(f"{name} holds {value!r}: it must hold a mapping of names to texts.")
-        return {
-            check_value(f"a key of {name}", key, str): check_value(f"{name}.{key}", value[key], str) for key in value
-        }
-    if origin is tuple and is_dataclass(arguments[0]):
-        if not isinstance(value, list):
-            raise UserError(f"{name} holds {value!r}: it must be a list.")
-        return tuple(_read(arguments[0], item, f"{name}[{index}]") for index, item in enumerate(value))
-    if expected is str and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)  # cpu: 64
-    return check_value(name, value, expected)
-
-
-def _match(name: str, value: str, pattern: re.Pattern[str], rule: str) -> None:
-    if not pattern.fullmatch(value):
-        raise UserError(f"{name} is '{value}': it must be {rule}.")
-
-
-def _labels(name: str, labels: Mapping[str, str]) -> None:
-    for key, value in labels.items():
-        _match(f"a key of {name}", key, _LABEL_KEY, "a label's key such as team or example.com/team")
-        _match(f"{name}.{key}", value, _LABEL_VALUE, "at most 63 letters, digits, dashes, underscores and dots")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise UserError(f"{name} is {value}: it must be {least} or more.")
+    return typed.read(ClusterSettings, values, "the cluster's settings")
