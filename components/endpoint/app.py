@@ -51,9 +51,11 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "not a message of the protocol",
         401: "a key is required",
+        409: "the same session sent a newer observation before the model was asked",
         413: "over a size limit",
         415: "neither JSON nor msgpack",
         422: "the observation does not fit the contract",
+        429: "this client has enough requests waiting: see Retry-After",
         500: "the policy failed, or gave an answer that may not reach a robot",
         503: "busy or shutting down: see Retry-After",
     }.items()
@@ -152,7 +154,7 @@ def _refusal(refusal: Refused) -> Response:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    request.app.state.service.counters[f"refused_{error.status}"] += 1
+    request.app.state.service.refused(error, "http")
     return _refusal(error)
 
 

@@ -1,16 +1,18 @@
 """uvicorn, ended in the order that loses no reply.
 
 uvicorn closes websockets when it is told to stop, and drops the replies that are being computed. Here SIGTERM first
-makes the service refuse new work (`/readyz` turns 503), lets each connection send the reply it owes, closes with 1012
-(service restart), and only then tells uvicorn to stop. HTTP replies are finished by uvicorn itself.
+makes the service refuse newcomers (`/readyz` turns 503), lets robots end their episodes and each connection send the
+reply it owes, closes with 1012 (service restart), and only then tells uvicorn to stop. HTTP replies are finished by
+uvicorn itself.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -25,7 +27,26 @@ _GOODBYE_SECONDS = 1.0
 class DrainingServer(uvicorn.Server):
     """Serves an app of `create_app`; warms the model up before it accepts, and drains before it stops."""
 
-    def __init__(self, app: FastAPI, *, drain_seconds: float, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        drain_seconds: float,
+        on_ready: Callable[[], None],
+        episode_seconds: float = 0.0,
+        hand_over: bool = False,
+        background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+    ) -> None:
+        """
+        Args:
+            app: of `create_app`.
+            drain_seconds: how long a drain may take in all.
+            on_ready: called when robots can connect.
+            episode_seconds: how long robots may go on with their episodes; then each is closed after its next reply.
+            hand_over: stop listening when the drain begins, for an address that another process listens on too;
+                else newcomers, and the probes, get their 503 until the end.
+            background: what runs beside, from the start to the end.
+        """
         super().__init__(
             uvicorn.Config(
                 app,
@@ -40,14 +61,18 @@ class DrainingServer(uvicorn.Server):
             )
         )
         self._service, self._connections = app.state.service, app.state.connections
-        self._drain_seconds = drain_seconds
-        self._on_ready = on_ready
+        self._drain_seconds, self._episode_seconds = drain_seconds, episode_seconds
+        self._on_ready, self._hand_over, self._background = on_ready, hand_over, background
+        self._beside: list[asyncio.Task[None]] = []
         self._running_loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         self._running_loop = asyncio.get_running_loop()
         await self._service.warm_up()
+        self._beside = [asyncio.create_task(run()) for run in (self._service.keep_house, *self._background)]
+        for task in self._beside:
+            task.add_done_callback(_report)
         await super().startup(sockets)
         if not self.should_exit:
             self._on_ready()
@@ -67,7 +92,10 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain_and_stop(self) -> None:
         try:
-            await self._connections.drain(self._drain_seconds)
+            if self._hand_over:
+                for server in self.servers:
+                    server.close()
+            await self._connections.drain(self._episode_seconds, self._drain_seconds)
             if len(self._connections):
                 logger.error("%d connections did not finish in %.0f s", len(self._connections), self._drain_seconds)
             goodbye = time.monotonic() + _GOODBYE_SECONDS
@@ -78,4 +106,13 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         await super().shutdown(sockets)
+        for task in self._beside:
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         self._service.runner.close()
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    """What runs beside ends with the server only: anything else is a fault that somebody must see."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("what runs beside the server broke", exc_info=error)

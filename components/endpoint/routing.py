@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from components.endpoint.served import Served
 
-CHAMPION, CANARY = "champion", "canary"
+CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,8 +29,10 @@ class Routes:
             return self.canary, CANARY
         return self.champion, CHAMPION
 
-    def loaded(self) -> list[Served]:
-        return [served for served in (self.champion, self.canary, self.shadow) if served is not None]
+    def roles(self) -> list[tuple[str, Served]]:
+        """Each version that is loaded, with what it is here."""
+        roles = ((CHAMPION, self.champion), (CANARY, self.canary), (SHADOW, self.shadow))
+        return [(role, served) for role, served in roles if served is not None]
 
 
 def draw(key: str) -> float:

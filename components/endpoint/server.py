@@ -1,6 +1,7 @@
 """The process: which bundle, which address, when it is ready, and how it ends without losing a reply."""
 
 import argparse
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -8,8 +9,10 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from components.endpoint.keys import KEYS_VARIABLE, KeyRing
 from model.errors import UserError
@@ -26,14 +29,31 @@ class ServeOptions:
     model: str = ""  # empty: the only registered model
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any free one; the ready line names it
-    queue_limit: int = 16
+    metrics_port: int | None = None  # None: 9400, or any free one where that is taken
+    max_batch: int = 16
+    queue_limit: int = 64
+    deadline_seconds: float = 30.0
+    poll_seconds: float = 5.0
+    episode_seconds: float = 20.0
     drain_seconds: float = 30.0
+    reuse_port: bool = False
+    guard: Literal["clamp", "reject"] = "clamp"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.port <= 65535:
-            raise UserError(f"port {self.port} is not from 0 to 65535")
-        if self.queue_limit < 1:
-            raise UserError(f"queue limit {self.queue_limit} must be at least 1")
+        for name, port in (("port", self.port), ("metrics port", self.metrics_port or 0)):
+            if not 0 <= port <= 65535:
+                raise UserError(f"{name} {port} is not from 0 to 65535")
+        for name, count in (("queue limit", self.queue_limit), ("batch limit", self.max_batch)):
+            if count < 1:
+                raise UserError(f"{name} {count} must be at least 1")
+        for name, seconds in (("deadline", self.deadline_seconds), ("time between polls", self.poll_seconds)):
+            if not seconds > 0:
+                raise UserError(f"{name} {seconds} s must be over 0")
+        if not 0 <= self.episode_seconds <= self.drain_seconds:
+            raise UserError(
+                f"robots get {self.episode_seconds:.0f} s to end their episodes in a drain of {self.drain_seconds:.0f} "
+                f"s: --episode-seconds must be from 0 to --drain-seconds"
+            )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,18 +63,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="", metavar="NAME", help="registered model; needed when there are several")
     parser.add_argument("--port", type=int, default=8000, help="8000; 0 takes a free one and prints it")
     parser.add_argument("--host", default="127.0.0.1", help=f"127.0.0.1; another one needs keys ({KEYS_VARIABLE})")
-    parser.add_argument("--queue-limit", type=int, default=16, help="requests that may wait for the model (16)")
+    add = partial(parser.add_argument, metavar="N")
+    add("--metrics-port", type=int, help="Prometheus reads here; 9400, or a free one where that is taken")
+    add("--max-batch", type=int, default=16, help="observations that go through the model together (16)")
+    add("--queue-limit", type=int, default=64, help="requests that may wait for the model (64)")
+    add("--deadline-seconds", type=float, default=30.0, help="for requests that name no deadline_ms (30)")
+    add("--poll-seconds", type=float, default=5.0, help="how often the registry is asked who is the champion (5)")
+    add("--episode-seconds", type=float, default=20.0, help="robots may end their episodes after SIGTERM (20)")
+    add("--drain-seconds", type=float, default=30.0, help="the end after SIGTERM, in any case (30)")
+    parser.add_argument(
+        "--guard",
+        choices=("clamp", "reject"),
+        default="clamp",
+        help="what happens to actions outside the limits (clamp)",
+    )
+    parser.add_argument("--reuse-port", action="store_true", help="share the port with another server process")
 
 
 def options_from(arguments: argparse.Namespace) -> ServeOptions:
-    return ServeOptions(
-        bundle=arguments.bundle,
-        alias=arguments.alias,
-        model=arguments.model,
-        host=arguments.host,
-        port=arguments.port,
-        queue_limit=arguments.queue_limit,
-    )
+    names = (field.name for field in fields(ServeOptions))
+    return ServeOptions(**{name: getattr(arguments, name) for name in names})
 
 
 def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int:
@@ -66,19 +94,35 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
         UserError: port in use, a host that needs keys, no such bundle, alias or model.
     """
     keys = _keys(options.host)
-    listener = _listen(options.host, options.port)
-    try:
+    listener = _listen(options.host, options.port, reuse=options.reuse_port)
+    with contextlib.ExitStack() as closing:
+        closing.callback(listener.close)
         import torch
 
         from components.endpoint.app import create_app
         from components.endpoint.draining import DrainingServer
+        from components.endpoint.metrics import Metrics, MetricsServer
         from components.endpoint.resolve import resolve
         from components.endpoint.service import Service
+        from components.endpoint.swapping import Follower
         from model.hardware import arithmetic_threads
 
         torch.set_num_threads(arithmetic_threads())
         served = resolve(bundle=options.bundle, alias=options.alias, model=options.model)
-        service = Service(served, queue_limit=options.queue_limit)
+        metrics = Metrics()
+        closing.callback(MetricsServer(metrics, host=options.host, port=options.metrics_port).close)
+        service = Service(
+            served,
+            metrics=metrics,
+            max_batch=options.max_batch,
+            queue_limit=options.queue_limit,
+            deadline_seconds=options.deadline_seconds,
+            guard_mode=options.guard,
+        )
+        background = []
+        if served.alias is not None:
+            follower = Follower(service, model=served.model_name, alias=served.alias, poll_seconds=options.poll_seconds)
+            background.append(follower.run)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         ready_line = (
@@ -86,11 +130,14 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
             f"version {served.model_version} (bundle {served.bundle.digest[:12]})"
         )
         server = DrainingServer(
-            create_app(service, keys=keys), drain_seconds=options.drain_seconds, on_ready=lambda: announce(ready_line)
+            create_app(service, keys=keys),
+            drain_seconds=options.drain_seconds,
+            episode_seconds=options.episode_seconds,
+            hand_over=options.reuse_port,
+            background=background,
+            on_ready=lambda: announce(ready_line),
         )
         server.run(sockets=[listener])
-    finally:
-        listener.close()
     return 0
 
 
@@ -115,11 +162,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, *, reuse: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((host, port))
         # Listening is what fails when another socket of the same address listens already.
         listener.listen(128)

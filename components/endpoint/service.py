@@ -1,6 +1,6 @@
-"""What the transports share: one served bundle, its runner and guard, counters, and what the probes ask for."""
+"""What the transports share: one answer to one message, from the version that the robot's episode is tied to."""
 
-import logging
+import asyncio
 import secrets
 import time
 from collections import Counter
@@ -9,31 +9,54 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint.batching import Answered, Batcher, Work
 from components.endpoint.contract import Contract
-from components.endpoint.errors import BadMessage, BadObservation, Unavailable
-from components.endpoint.guard import guard
+from components.endpoint.errors import BadMessage, BadObservation, Refused, Unavailable, UnsafeAction
+from components.endpoint.guard import Guarded, GuardMode, guard
+from components.endpoint.metrics import Metrics
 from components.endpoint.observations import Request, check_reset, is_reset, read_requests
+from components.endpoint.realtime import KEYS, asks, read_running
 from components.endpoint.routing import Routes
 from components.endpoint.runner import ModelRunner
 from components.endpoint.served import Served
-from components.endpoint.sessions import Session, SessionTable
-from model.errors import UserError
+from components.endpoint.sessions import Episode, Session, SessionTable, identifier
+from components.endpoint.shadow import Shadowing
 
 PROTOCOL = "openpi"
-logger = logging.getLogger("lingbot.endpoint")
+MAX_DEADLINE_SECONDS = 600.0
+_HOUSEKEEPING_SECONDS = 1.0
 
 
 class Service:
     """Answers messages with action chunks. Lives on the event loop; only the runner's thread touches the model."""
 
-    def __init__(self, served: Served, *, queue_limit: int = 16, stuck_seconds: float = 120.0) -> None:
+    def __init__(
+        self,
+        served: Served,
+        *,
+        metrics: Metrics | None = None,
+        max_batch: int = 16,
+        queue_limit: int = 64,
+        client_limit: int = 16,
+        deadline_seconds: float = 30.0,
+        stuck_seconds: float = 120.0,
+        guard_mode: GuardMode = "clamp",
+    ) -> None:
         self.routes = Routes(champion=served)
         self.sessions = SessionTable()
-        self.runner = ModelRunner(queue_limit=queue_limit)
-        self.counters: Counter[str] = Counter()
+        self.metrics = metrics or Metrics()
+        self.route(self.routes)
+        self.runner = ModelRunner()
+        self.batcher = Batcher(
+            self.runner, self.metrics, max_batch=max_batch, queue_limit=queue_limit, client_limit=client_limit
+        )
+        self.guard_mode = guard_mode
+        self.shadowing = Shadowing(self.batcher, self.metrics, guard_mode)
         self.warm = False
         self.draining = False
+        self._deadline_seconds = deadline_seconds
         self._stuck_seconds = stuck_seconds
+        self._versions_seen: set[str] = set()
 
     @property
     def served(self) -> Served:
@@ -54,6 +77,7 @@ class Service:
             "protocol": PROTOCOL,
             **self.served.identity(),
             "contract": contract.described,
+            "real_time_chunking": list(KEYS),
             # vLLM-Omni's clients read these (PLATFORM_FACTS 3.5).
             "policy_server_config": {
                 "image_resolution": [first.height, first.width],
@@ -67,15 +91,35 @@ class Service:
             },
         }
 
+    def route(self, routes: Routes) -> None:
+        """Serves new episodes by these from now on; what runs keeps what it has."""
+        old, self.routes = self.routes, routes
+        for of in (old, routes):
+            for role, served in of.roles():
+                labels = {"model": served.model_name, "version": served.model_version, "digest": served.digest}
+                if of is routes:
+                    self.metrics.set("model_info", 1, **labels, role=role)
+                else:
+                    self.metrics.forget("model_info", **labels, role=role)
+        self.metrics.set("canary_share", routes.share)
+
     async def warm_up(self) -> None:
-        """Runs the bundle's golden observation: the first robot does not pay for the first call, and the arithmetic of
-        this machine is shown to be that of the machine which exported the bundle.
+        """Makes the champion ready for its first robot.
 
         Raises:
             UserError: the golden actions differ.
         """
-        await self.runner.run(self.served.bundle.self_test)
+        await self.rehearse(self.served)
         self.warm = True
+
+    async def rehearse(self, served: Served) -> None:
+        """Runs a version's golden observation, between the robots' calls: its first robot does not pay for the first
+        call, and the arithmetic of this machine is shown to be that of the machine which exported the bundle.
+
+        Raises:
+            UserError: the golden actions differ.
+        """
+        await self.batcher.alone(served.bundle.self_test)
 
     async def answer(self, message: Any, session: Session) -> dict[str, Any]:
         """The reply to one message: actions, or the acknowledgement of a reset.
@@ -89,55 +133,30 @@ class Service:
                 (`service.sessions.of_request(message, client)`).
 
         Raises:
-            Refused: with the sentence for the client.
+            Refused: with the sentence for the client. `refused` counts it.
         """
-        if self.draining:
-            raise Unavailable("the server is shutting down: connect again", retry_after=1)
+        arrived = time.perf_counter()
         if not isinstance(message, Mapping):
             raise BadMessage("a message is one map of keys to values")
-        if is_reset(message):
-            check_reset(message, self.contract)
-            episode = session.begin(message, self.routes)
-            self.counters["resets"] += 1
-            return {
-                "action": None,
-                "actions": None,
-                "status": "reset successful",
-                "episode_id": episode.id,
-                **episode.served.identity(),
-            }
-        arrived = time.perf_counter()
-        requests, is_batch = read_requests(message, self.contract)
-        episode = session.continued(message, self.routes, time.monotonic())
-        served = episode.served
-        seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
-        session.pending += 1
-        try:
-            answers = await self.runner.run(lambda: self._infer(served, requests, seeds))
-        finally:
-            session.pending -= 1
-            session.last_heard = time.monotonic()
-        episode.observations += len(requests)
-        guarded = [guard(actions, served.contract) for actions in answers.value]
-        clipped = sum(one.clipped for one in guarded)
-        self.counters["answers"] += len(guarded)
-        self.counters["clipped_values"] += clipped
-        actions = np.stack([one.actions for one in guarded]) if is_batch else guarded[0].actions
-        milliseconds = answers.seconds * 1000
-        return {
-            "action": actions,
-            "actions": actions,
-            "seed": seeds if is_batch else seeds[0],
-            "clipped_values": clipped,
-            "episode_id": episode.id,
-            **served.identity(),
-            "policy_timing": {"infer_ms": milliseconds},
-            "server_timing": {
-                "infer_ms": milliseconds,
-                "queue_ms": answers.queue_seconds * 1000,
-                "total_ms": (time.perf_counter() - arrived) * 1000,
-            },
-        }
+        if self.draining and session.transport != "websocket":
+            raise Unavailable("the server is shutting down: connect again", retry_after=1)
+        request_id = identifier(message, "request_id") or secrets.token_hex(8)
+        reply = self._reset(message, session) if is_reset(message) else await self._infer(message, session)
+        reply["request_id"] = request_id
+        if self.draining:
+            reply["draining"] = True
+        seconds, version = time.perf_counter() - arrived, reply["model_version"]
+        if "server_timing" in reply:
+            reply["server_timing"]["total_ms"] = seconds * 1000
+            self.metrics.observe("stage_seconds", seconds, version=version, stage="total")
+        outcome = "ok" if "server_timing" in reply else "reset"
+        self.metrics.count("requests", version=version, transport=session.transport, outcome=outcome)
+        return reply
+
+    def refused(self, refusal: Refused, transport: str) -> None:
+        """Counts a refusal; the transports call it, as some are refused before they can be read."""
+        outcome = f"refused_{refusal.status}"
+        self.metrics.count("requests", version=self.served.model_version, transport=transport, outcome=outcome)
 
     def alive(self) -> str | None:
         """None when alive, else the reason: the model's thread has been in one call for too long."""
@@ -152,15 +171,125 @@ class Service:
             return "shutting down"
         if not self.warm:
             return "warming up"
-        if self.runner.full:
+        if self.batcher.full:
             return "the queue is full"
         return self.alive()
 
-    def _infer(self, served: Served, requests: list[Request], seeds: list[int]) -> np.ndarray:
-        from model.inference import Observation
+    async def keep_house(self) -> None:
+        """Lets go of silent robots' versions and keeps the gauges, until it is cancelled."""
+        while True:
+            self.sessions.release_silent()
+            running = Counter(one.episode.served.model_version for one in self.sessions if one.episode is not None)
+            loaded = {served.model_version for _, served in self.routes.roles()}
+            for version in self._versions_seen - running.keys() - loaded:
+                self.metrics.forget("running_episodes", version=version)
+            self._versions_seen = running.keys() | loaded
+            for version in self._versions_seen:
+                self.metrics.set("running_episodes", running[version], version=version)
+            self.metrics.set("ready", self.ready() is None)
+            self.metrics.set("draining", self.draining)
+            await asyncio.sleep(_HOUSEKEEPING_SECONDS)
 
-        observations = [Observation(images=r.images, state=r.state, task=r.task) for r in requests]
+    def _reset(self, message: Mapping[str, Any], session: Session) -> dict[str, Any]:
+        check_reset(message, self.contract)
+        session.last_heard = time.monotonic()
+        if self.draining:
+            # The next episode begins where the robot connects again.
+            served, episode_id = self.served, identifier(message, "episode_id") or ""
+            session.end_episode()
+        else:
+            episode = session.begin(message, self.routes)
+            self.metrics.count("episodes", version=episode.served.model_version)
+            served, episode_id = episode.served, episode.id
+        status = {"status": "reset successful", "episode_id": episode_id, **served.identity()}
+        return {"action": None, "actions": None, **status}
+
+    async def _infer(self, message: Mapping[str, Any], session: Session) -> dict[str, Any]:
+        before, now = session.episode, time.monotonic()
+        requests, is_batch = read_requests(message, self.contract)
+        episode = session.continued(message, self.routes, now)
+        if episode is not before:
+            self.metrics.count("episodes", version=episode.served.model_version)
+        served = episode.served
+        if is_batch and any(asks(item) for item in (message, *message["batch"])):
+            raise BadObservation("a running chunk belongs to one observation: send it alone, not in a batch")
+        running = read_running(message, served.contract, episode.last_chunk)
+        seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
+        work = Work(
+            served=served,
+            requests=requests,
+            seeds=seeds,
+            session=session,
+            arrived=now,
+            deadline=now + self._deadline(message),
+            running=running,
+        )
+        session.pending += 1
         try:
-            return served.bundle.infer(observations, seeds=seeds)
-        except UserError as error:  # what the bundle itself refuses in an observation
-            raise BadObservation(str(error)) from error
+            answered = await self.batcher.submit(work)
+        finally:
+            session.pending -= 1
+            session.last_heard = time.monotonic()
+        guarded = [
+            self._guarded(actions, request, served) for actions, request in zip(answered.actions, requests, strict=True)
+        ]
+        sent = [one.actions for one in guarded]
+        episode.observations += len(sent)
+        episode.last_chunk = None if is_batch else sent[0]
+        self.metrics.count("observations", len(sent), version=served.model_version)
+        if self.routes.shadow is not None:
+            self.shadowing.compare(self.routes.shadow, requests, seeds, running, sent)
+        return self._reply(episode, answered, guarded, np.stack(sent) if is_batch else sent[0], seeds, is_batch)
+
+    def _reply(
+        self,
+        episode: Episode,
+        answered: Answered,
+        guarded: list[Guarded],
+        actions: np.ndarray,
+        seeds: list[int],
+        is_batch: bool,
+    ) -> dict[str, Any]:
+        milliseconds = answered.model_seconds * 1000
+        return {
+            "action": actions,
+            "actions": actions,
+            "seed": seeds if is_batch else seeds[0],
+            "clipped_values": sum(one.clipped for one in guarded),
+            "slowed_values": sum(one.slowed for one in guarded),
+            "episode_id": episode.id,
+            "route": episode.route,
+            **episode.served.identity(),
+            "policy_timing": {"infer_ms": milliseconds},
+            "server_timing": {
+                "infer_ms": milliseconds,
+                "queue_ms": answered.queue_seconds * 1000,
+                "batch": answered.batch,
+            },
+        }
+
+    def _guarded(self, actions: np.ndarray, request: Request, served: Served) -> Guarded:
+        version = served.model_version
+        try:
+            guarded = guard(actions, served.contract, state=request.state, mode=self.guard_mode)
+        except UnsafeAction as unsafe:
+            self.metrics.count("unsafe_chunks", version=version, reason=unsafe.reason)
+            raise
+        for limit, values in (("position", guarded.clipped), ("velocity", guarded.slowed)):
+            if values:
+                self.metrics.count("guarded_values", values, version=version, limit=limit, action="clamped")
+        return guarded
+
+    def _deadline(self, message: Mapping[str, Any]) -> float:
+        """Seconds from now within which the answer is of use to the robot.
+
+        Raises:
+            BadObservation
+        """
+        value = message.get("deadline_ms")
+        if value is None:
+            return self._deadline_seconds
+        most = MAX_DEADLINE_SECONDS * 1000
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise BadObservation(f"deadline_ms must be a number of milliseconds over 0 and at most {most:.0f}")
+        return float(value) / 1000

@@ -1,4 +1,8 @@
-"""openpi's websocket: the metadata frame, then one reply for each message, strictly in order."""
+"""openpi's websocket: the metadata frame, then one reply for each message, strictly in order.
+
+Messages are read ahead of the replies: a newer observation supersedes the one that still waits for the model (which is
+answered with a sentence, so that a client can count), and a client that left is noticed before the model is asked.
+"""
 
 import asyncio
 import logging
@@ -16,58 +20,107 @@ from components.endpoint.sessions import Session
 CLOSE_RESTART = 1012
 CLOSE_FAULT = 1011
 MAX_CONNECTIONS = 64
+_TRANSPORT = "websocket"
+_READ_AHEAD = 4  # replies that one connection may be owed; then its messages wait in the socket
+_POLL_SECONDS = 0.02
 logger = logging.getLogger("lingbot.endpoint")
+_Answering = asyncio.Task[dict[str, Any] | str]
 
 
 class Connection:
     """One robot's connection."""
 
     def __init__(self, socket: WebSocket, service: Service, session: Session) -> None:
+        self.session = session
+        self.closing = False  # after the next reply
         self._socket = socket
         self._service = service
-        self._session = session
-        self._busy = False
+        self._owed: asyncio.Queue[tuple[_Answering, float]] = asyncio.Queue(_READ_AHEAD)
+        self._working: set[_Answering] = set()
+        self._closed = False
         self._previous_ms: float | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a reply is owed."""
+        return bool(self._working)
 
     async def serve(self) -> None:
         """Until the client leaves or the server drains."""
         await self._socket.accept()
         await self._socket.send_bytes(pack(self._service.metadata()))
+        reader, writer = asyncio.create_task(self._read()), asyncio.create_task(self._write())
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            for task in (reader, writer):
+                if task.done():
+                    task.result()
+        finally:
+            left = list(self._working)
+            for ending in (reader, writer, *left):
+                ending.cancel()
+            ended = await asyncio.gather(*left, reader, writer, return_exceptions=True)
+            for error in ended[: len(left)]:
+                if isinstance(error, Exception):
+                    logger.error("an answer that nobody waits for failed: %r", error)
+
+    async def close(self) -> None:
+        """Says goodbye, once."""
+        if not self._closed:
+            self._closed = True
+            await self._socket.close(CLOSE_RESTART, "the server is shutting down: connect again")
+
+    async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            self._busy = True
-            await self._reply(message)
-            self._busy = False
-            if self._service.draining:
+            arrived = time.perf_counter()
+            task = asyncio.create_task(self._answer(message, arrived))
+            self._working.add(task)
+            await self._owed.put((task, arrived))
+
+    async def _write(self) -> None:
+        while True:
+            task, arrived = await self._owed.get()
+            try:
+                reply = await task
+                if isinstance(reply, str):
+                    # A text frame is how openpi-client learns of an error; the connection stays for the next one.
+                    await self._socket.send_text(reply)
+                else:
+                    await self._send(reply, arrived)
+            finally:
+                self._working.discard(task)
+            if self._service.draining and not self.busy and (self.closing or self.session.episode is None):
                 await self.close()
                 return
 
-    async def close_if_idle(self) -> None:
-        """A busy session closes itself after its reply."""
-        if not self._busy:
-            await self.close()
-
-    async def close(self) -> None:
-        await self._socket.close(CLOSE_RESTART, "the server is shutting down: connect again")
-
-    async def _reply(self, message: Mapping[str, Any]) -> None:
-        started = time.perf_counter()
+    async def _answer(self, message: Mapping[str, Any], started: float) -> dict[str, Any] | str:
         try:
             data = message.get("bytes")
             if data is None:
                 raise BadMessage("send binary frames of msgpack, not text")
-            reply = await self._service.answer(unpack(data), self._session)
+            decoded = unpack(data)
+            decode_seconds = time.perf_counter() - started
+            reply = await self._service.answer(decoded, self.session)
         except Refused as refusal:
-            # A text frame is how openpi-client learns of an error; the connection stays for the next observation.
-            self._service.counters[f"refused_{refusal.status}"] += 1
-            await self._socket.send_text(str(refusal))
-            return
+            self._service.refused(refusal, _TRANSPORT)
+            return str(refusal)
+        self._observe(reply, "decode", decode_seconds)
+        return reply
+
+    async def _send(self, reply: dict[str, Any], arrived: float) -> None:
         if self._previous_ms is not None and "server_timing" in reply:
             reply["server_timing"]["prev_total_ms"] = self._previous_ms
+        started = time.perf_counter()
         await self._socket.send_bytes(pack(reply))
-        self._previous_ms = (time.perf_counter() - started) * 1000
+        ended = time.perf_counter()
+        self._observe(reply, "encode", ended - started)
+        self._previous_ms = (ended - arrived) * 1000
+
+    def _observe(self, reply: Mapping[str, Any], stage: str, seconds: float) -> None:
+        self._service.metrics.observe("stage_seconds", seconds, version=reply["model_version"], stage=stage)
 
 
 class Connections:
@@ -94,21 +147,38 @@ class Connections:
         session = self._service.sessions.open()
         connection = Connection(socket, self._service, session)
         self._open.add(connection)
+        self._count()
         try:
             await connection.serve()
         except WebSocketDisconnect:
             logger.info("a client left before its reply")
         except Exception:
             logger.exception("a connection failed")
+            self._service.metrics.count("faults", transport=_TRANSPORT)
             await socket.close(CLOSE_FAULT, "internal error")
         finally:
             self._open.discard(connection)
             self._service.sessions.close(session)
+            self._count()
 
-    async def drain(self, timeout: float) -> None:
-        """Ends idle connections at once and busy ones after their reply; returns when none is left or time is up."""
+    async def drain(self, episode_seconds: float, seconds: float) -> None:
+        """Ends every connection; returns when none is left or time is up.
+
+        Who has no episode is closed at once. The others go on: `draining` in their replies asks them to connect again
+        between episodes. After `episode_seconds` each is closed after its next reply, which loses nothing, and after
+        `seconds` in any case.
+        """
+        started = time.monotonic()
         for connection in list(self._open):
-            await connection.close_if_idle()
-        deadline = time.monotonic() + timeout
-        while self._open and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+            if not connection.busy and connection.session.episode is None:
+                await connection.close()
+        while self._open and time.monotonic() - started < seconds:
+            if time.monotonic() - started >= episode_seconds:
+                for connection in self._open:
+                    connection.closing = True
+            await asyncio.sleep(_POLL_SECONDS)
+        for connection in list(self._open):
+            await connection.close()
+
+    def _count(self) -> None:
+        self._service.metrics.set("connections", len(self._open))

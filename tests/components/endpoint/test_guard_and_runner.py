@@ -1,6 +1,5 @@
-"""What may reach a robot, and how calls wait for the model."""
+"""What may reach a robot, and the thread that the model runs on."""
 
-import asyncio
 import subprocess
 import sys
 import threading
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 from components.endpoint.contract import Contract
-from components.endpoint.errors import Unavailable, UnsafeAction
+from components.endpoint.errors import UnsafeAction
 from components.endpoint.guard import guard
 from components.endpoint.runner import ModelRunner
 
@@ -50,7 +49,7 @@ def test_the_shape_is_held_to_the_contract(contract):
 
 
 FAULTS = """
-import asyncio, resource
+import resource
 from components.endpoint.runner import ModelRunner
 
 def work():
@@ -59,13 +58,10 @@ def work():
     del data
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
-async def main():
-    runner = ModelRunner()
-    faults = [(await runner.run(work)).value for _ in range(20)]
-    runner.close()
-    print(faults[-1])
-
-asyncio.run(main())
+runner = ModelRunner()
+faults = [runner.start(work).result().value for _ in range(20)]
+runner.close()
+print(faults[-1])
 """
 
 
@@ -79,52 +75,26 @@ def test_the_models_thread_reuses_what_an_earlier_call_freed():
 def test_calls_run_one_at_a_time_in_order_off_the_loop():
     runner, order, threads = ModelRunner(), [], set()
 
-    async def main():
-        def work(i):
-            threads.add(threading.current_thread().name)
-            time.sleep(0.01)
-            order.append(i)
-            return i
+    def work(i):
+        threads.add(threading.current_thread().name)
+        time.sleep(0.01)
+        order.append(i)
+        return i
 
-        return await asyncio.gather(*(runner.run(lambda i=i: work(i)) for i in range(5)))
-
-    results = asyncio.run(main())
+    results = [future.result() for future in [runner.start(lambda i=i: work(i)) for i in range(5)]]
     assert [r.value for r in results] == order == list(range(5))
     assert len(threads) == 1 and threads != {threading.main_thread().name}
-    assert results[4].queue_seconds > results[0].queue_seconds and results[0].seconds >= 0.01
+    assert results[0].seconds >= 0.01 and runner.running_seconds() == 0
     runner.close()
 
 
-def test_a_full_queue_refuses_with_a_time_to_wait():
-    runner = ModelRunner(queue_limit=2)
-
-    async def main():
-        await runner.run(lambda: time.sleep(0.8))
-        running = [asyncio.create_task(runner.run(lambda: time.sleep(0.05))) for _ in range(2)]
-        await asyncio.sleep(0)
-        assert runner.full
-        with pytest.raises(Unavailable) as refusal:
-            await runner.run(lambda: None)
-        assert refusal.value.retry_after == 2  # two calls of 0.8 s
-        await asyncio.gather(*running)
-        assert runner.pending == 0 and runner.running_seconds() == 0
-        assert (await runner.run(lambda: 3)).value == 3
-
-    asyncio.run(main())
-    runner.close()
-
-
-def test_an_error_of_the_work_reaches_the_caller_and_frees_the_place():
-    runner = ModelRunner(queue_limit=1)
+def test_what_a_call_raises_is_in_its_future_and_the_next_one_runs():
+    runner = ModelRunner()
 
     def fail():
         raise RuntimeError("weights on fire")
 
-    async def main():
-        for _ in range(3):
-            with pytest.raises(RuntimeError, match="weights on fire"):
-                await runner.run(fail)
-        assert runner.pending == 0
-
-    asyncio.run(main())
+    with pytest.raises(RuntimeError, match="weights on fire"):
+        runner.start(fail).result()
+    assert runner.start(lambda: 3).result().value == 3 and runner.running_seconds() == 0
     runner.close()

@@ -96,7 +96,8 @@ def test_errors_are_one_sentence_with_the_right_status(start, slow_bundle, obser
         assert words in reply.json()["error"] and "Traceback" not in reply.text
     good = http.post(url, content=pack(observation), headers=MSGPACK)
     assert good.status_code == 200
-    assert server.service.counters["refused_422"] == 3
+    refused = {"version": "7", "transport": "http", "outcome": "refused_422"}
+    assert server.service.metrics.value("requests", **refused) == 3
 
 
 def test_an_unsafe_answer_and_a_fault_tell_nothing_of_the_inside(start, slow_bundle, observation, http, caplog):
@@ -119,7 +120,8 @@ def test_an_unsafe_answer_and_a_fault_tell_nothing_of_the_inside(start, slow_bun
 def test_clipped_values_are_told_and_counted(start, slow_bundle, observation, http):
     server = start(slow_bundle(answer=np.full((10, 14), 50.0, dtype=np.float32)))
     reply = unpack(http.post(f"{server.url}/v1/infer", content=pack(observation), headers=MSGPACK).content)
-    assert reply["clipped_values"] == 140 == server.service.counters["clipped_values"]
+    clamped = {"version": "7", "limit": "position", "action": "clamped"}
+    assert reply["clipped_values"] == 140 == server.service.metrics.value("guarded_values", **clamped)
     np.testing.assert_allclose(reply["actions"][0], server.service.contract.upper)
 
 
@@ -133,7 +135,7 @@ def test_a_full_queue_is_503_with_retry_after_and_probes_stay_quick(start, slow_
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while server.service.runner.pending < 2:
+    while server.service.batcher.pending < 2:
         time.sleep(0.01)
     started = time.perf_counter()
     assert http.get(f"{server.url}/livez").status_code == 200

@@ -62,7 +62,9 @@ def test_reset_as_lingbot_and_as_vllm_send_it(start, slow_bundle, robot):
         assert reply["action"] is None and reply["model_version"] == "7"
         assert client.ask({"endpoint": "reset"})["status"] == "reset successful"
         assert "robo_name" in client.ask({"reset": True, "robo_name": "gr2"})
-        assert server.service.counters["resets"] == 2
+        count = server.service.metrics.value
+        assert count("requests", version="7", transport="websocket", outcome="reset") == 2
+        assert count("requests", version="7", transport="websocket", outcome="refused_422") == 1
 
 
 def test_a_bad_observation_is_a_text_frame_and_the_connection_stays(start, slow_bundle, observation, robot):
@@ -112,7 +114,7 @@ def test_a_client_that_vanishes_in_a_call_harms_nobody(start, slow_bundle, obser
     vanishing.socket.socket.shutdown(socket.SHUT_RDWR)
     with robot(server.host) as client:
         assert client.ask(observation)["actions"].shape == (10, 14)
-    assert server.service.runner.pending == 0
+    assert server.service.batcher.pending == 0
 
 
 def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, observation, robot, http):
@@ -121,7 +123,7 @@ def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, o
     idle = robot(server.host)
     for client in robots:
         client.send(observation)
-    while server.service.runner.pending < 4:
+    while server.service.batcher.pending < 4:
         time.sleep(0.005)
     server.drain()
     while not server.service.draining:
@@ -151,7 +153,7 @@ def test_http_replies_in_flight_survive_a_shutdown(start, slow_bundle, observati
         target=lambda: replies.append(http.post(f"{server.url}/v1/infer", content=pack(observation), headers=headers))
     )
     thread.start()
-    while not server.service.runner.pending:
+    while not server.service.batcher.pending:
         time.sleep(0.005)
     server.stop()
     thread.join()
