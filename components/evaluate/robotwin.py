@@ -3,7 +3,7 @@
 RoboTwin calls `get_model(usr_args)` once, `reset_model(model)` before each trial, and `eval(TASK_ENV, model,
 observation)` until the trial succeeded or its actions are used up. Programs that drive a policy themselves call its
 `set_language`, `update_obs` and `get_action`. Every trial ends as a line of a file that `lingbot evaluate score` reads.
-This module needs numpy, PyYAML, msgpack and websockets; the weights stay where the endpoint runs.
+This module needs PyYAML and the robots' client (`lingbot_client`); the weights stay where the endpoint runs.
 """
 
 from collections.abc import Mapping

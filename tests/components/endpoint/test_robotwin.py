@@ -154,7 +154,7 @@ def test_an_answer_that_cannot_be_executed_fails_the_trial(served, monkeypatch, 
 
 def test_another_bundle_than_the_named_one_is_refused(served):
     model, _ = served(bundle_digest="other")
-    with pytest.raises(UserError, match="the evaluation is of other"):
+    with pytest.raises(UserError, match="wanted is other"):
         evaluate(task(7), model, [0])
 
 

@@ -3,23 +3,18 @@
 import threading
 from contextlib import contextmanager
 
-import msgpack
 import numpy as np
 import pytest
 from websockets.sync.server import serve
 
+from lingbot_client.codec import pack, unpack
 from model.errors import UserError
 from model.evaluation.closed_loop import Bench, plan
 from model.evaluation.records import ERROR, FAILURE, SUCCESS
-from model.evaluation.served import pack_array, unpack_array
 from model.evaluation.trial import Pace
 from model.evaluation.workers import LocalCrew, run_jobs
 from model.progress import Silent
 from tests.model.evaluation.fakes import FakeBundle, FakeSimulation
-
-
-def pack(value):
-    return msgpack.packb(value, default=pack_array)
 
 
 @contextmanager
@@ -30,7 +25,7 @@ def serving(answer, *, digest="fake-digest"):
     def handle(socket):
         socket.send(pack({"bundle_digest": digest, "model_version": "7"}))
         for frame in socket:
-            message = msgpack.unpackb(frame, object_hook=unpack_array, strict_map_key=False)
+            message = unpack(frame)
             seen.append((message, socket.request.headers.get("Authorization")))
             reply = answer(message)
             if reply is None:
@@ -82,7 +77,7 @@ def test_a_served_policy_ends_its_trials_as_the_one_in_process():
         (lambda message: np.full((8, 2), np.nan), FAILURE, "returned 16 values that are not finite"),
         (lambda message: np.zeros((8, 5)), FAILURE, r"returned shape (8, 5), not (steps, 2)"),
         (lambda message: "the state is missing", ERROR, "refused: the state is missing"),
-        (lambda message: None, ERROR, "did not answer: ConnectionClosed"),
+        (lambda message: None, ERROR, "did not answer: ws://"),
     ],
 )
 def test_what_goes_wrong_ends_that_trial_and_is_named(answer, outcome, words):
@@ -94,7 +89,8 @@ def test_what_goes_wrong_ends_that_trial_and_is_named(answer, outcome, words):
 def test_a_server_that_is_away_is_an_error_of_the_trial():
     with serving(by_bundle) as (url, _):
         pass
-    assert "did not answer: ConnectionRefusedError" in trials(url, count=1)[0].reason
+    reason = trials(url, count=1)[0].reason
+    assert "did not answer" in reason and "ConnectionRefusedError" in reason
 
 
 def test_a_trial_that_a_server_spoiled_is_run_again_when_the_evaluation_goes_on(tmp_path):
@@ -116,10 +112,5 @@ def test_a_trial_that_a_server_spoiled_is_run_again_when_the_evaluation_goes_on(
 
 
 def test_another_bundle_than_the_evaluated_one_is_refused():
-    with serving(by_bundle, digest="other") as (url, _), pytest.raises(UserError, match="serves bundle other"):
+    with serving(by_bundle, digest="other") as (url, _), pytest.raises(UserError, match="it is bundle other, wanted is fake-digest"):
         trials(url)
-
-
-def test_an_object_dtype_is_refused():
-    with pytest.raises(ValueError, match="no part of the protocol"):
-        unpack_array({b"__ndarray__": True, b"data": b"12345678", b"dtype": "|O", b"shape": [1]})
