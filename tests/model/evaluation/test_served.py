@@ -112,5 +112,8 @@ def test_a_trial_that_a_server_spoiled_is_run_again_when_the_evaluation_goes_on(
 
 
 def test_another_bundle_than_the_evaluated_one_is_refused():
-    with serving(by_bundle, digest="other") as (url, _), pytest.raises(UserError, match="it is bundle other, wanted is fake-digest"):
+    with (
+        serving(by_bundle, digest="other") as (url, _),
+        pytest.raises(UserError, match="it is bundle other, wanted is fake-digest"),
+    ):
         trials(url)
