@@ -37,8 +37,6 @@ _OPENPI_ROLES = {
     "right_wrist_image": "right_wrist",
     "wrist_image_right": "right_wrist",
 }
-# Real-time chunking (LeRobot's names): a client that sends these expects the answer to continue its running chunk.
-_NOT_OFFERED = ("prev_chunk_left_over", "inference_delay", "execution_horizon")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +95,6 @@ def read_request(message: Mapping[str, Any], contract: Contract) -> Request:
     Raises:
         BadObservation: naming the key, what was sent, what is expected, and the nearest valid name.
     """
-    for key in _NOT_OFFERED:
-        if message.get(key) is not None:
-            raise BadObservation(f"{key} is not supported: this policy answers each observation with a fresh chunk")
     views, state_key = _views(message, contract)
     names = [camera.name for _, camera, _, _ in views]
     for name in names:

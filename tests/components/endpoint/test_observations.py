@@ -110,7 +110,6 @@ CASES = {
     "bad seed": ({"seed": -1}, "seed must be"),
     "bool seed": ({"seed": True}, "seed must be"),
     "mixed dialects": ({"observation/state": np.zeros(14)}, "mixes keys"),
-    "real-time chunking": ({"inference_delay": 3}, "inference_delay is not supported"),
 }
 
 
