@@ -1,5 +1,6 @@
 """The client: episodes of questions to whatever endpoint is behind an address, through restarts."""
 
+import math
 import random
 import re
 import ssl
@@ -71,6 +72,7 @@ class PolicyClient:
         self._connection: Connection | None = None
         self._episode = uuid.uuid4().hex
         self._digest: str | None = None
+        self._leaving = False
         self.reconnects = 0
         self.latency_ms = 0.0
         """Milliseconds from the last question to its answer."""
@@ -95,6 +97,10 @@ class PolicyClient:
         """
         self._episode = episode_id or uuid.uuid4().hex
         self._digest = None
+        if self._leaving:  # this process ends with its last episode; another one answers at the address
+            self.close()
+            self.reconnects += 1
+            self._connect(time.monotonic() + self._backoff.patience)
         if self._ours:
             self._ask({"reset": True, "episode_id": self._episode}, None)
 
@@ -144,16 +150,20 @@ class PolicyClient:
 
     def _ask(self, message: Mapping[str, Any], deadline: float | None) -> dict[str, Any]:
         frame = pack(dict(message))
-        patience = max(self._reply_seconds, self._backoff.patience) if deadline is None else deadline
-        until = time.monotonic() + patience
+        end = math.inf if deadline is None else time.monotonic() + deadline
+        until: float | None = None  # when to stop looking for an endpoint; there is one until it is lost
         for attempt in range(1, _MAX_RESENDS + 1):
-            connection = self._connection or self._connect(until)
+            connection = self._connection
+            if connection is None:
+                until = until or min(end, time.monotonic() + self._backoff.patience)
+                connection = self._connect(until)
             try:
-                answer = connection.ask(frame, min(self._reply_seconds, max(0.0, until - time.monotonic())))
+                answer = connection.ask(frame, min(self._reply_seconds, max(0.0, end - time.monotonic())))
             except Lost as lost:
                 self.close()
                 self.reconnects += 1
                 reason = lost
+                until = until or min(end, time.monotonic() + self._backoff.patience)
                 self._pause(attempt, lost.seconds, until, lost)
                 continue
             except (NoReply, Refused):
@@ -165,6 +175,7 @@ class PolicyClient:
             reply = unpack(answer)
             if not isinstance(reply, dict):
                 raise BadReply(f"the reply is a {type(reply).__name__}, not a map")
+            self._leaving = bool(reply.get("draining"))
             return reply
         raise ServerAway(f"{self._address.url} dropped the connection {_MAX_RESENDS} times over one message: {reason}")
 
@@ -182,7 +193,7 @@ class PolicyClient:
             except Exception:
                 connection.close()
                 raise
-            self._connection, self.metadata = connection, connection.metadata
+            self._connection, self.metadata, self._leaving = connection, connection.metadata, False
             return connection
 
     def _pause(self, attempt: int, asked: float | None, until: float, reason: Lost) -> None:

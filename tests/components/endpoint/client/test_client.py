@@ -84,6 +84,24 @@ def test_a_broken_connection_is_made_again_and_the_observation_sent_again(fault)
         assert first["episode_id"] == second["episode_id"] and first["seed"] == second["seed"]
 
 
+def test_a_server_that_is_leaving_is_left_between_episodes():
+    def answer(message, number):
+        return {**good(message, number), "draining": number == 2}
+
+    with scripted(answer) as script, client(script) as robot:
+        robot.reset()
+        for _ in range(2):
+            robot.infer(LOOK)
+        assert script.connections == 1, "not within the episode, and not after a reply without the word"
+        robot.reset()
+        assert script.connections == 1
+    with scripted(lambda message, number: {**good(message, number), "draining": True}) as script:
+        with client(script) as robot:
+            robot.infer(LOOK)
+            robot.reset("next")
+            assert script.connections == 2 and script.messages[-1]["episode_id"] == "next"
+
+
 @pytest.mark.parametrize("code", [1002, 1007, 1009, 1011])
 def test_a_close_that_the_message_caused_is_not_tried_again(code):
     with scripted(once(Close(code, "too big"))) as script, client(script) as robot:
@@ -115,7 +133,7 @@ def test_a_server_that_comes_back_is_found():
 
 def test_a_server_that_stays_away_is_said_after_the_patience():
     with scripted() as script:
-        robot = PolicyClient(script.url, backoff=Backoff(first=0.01, most=0.05, patience=0.3), reply_seconds=0.1)
+        robot = PolicyClient(script.url, backoff=Backoff(first=0.01, most=0.05, patience=0.3))
     started = time.monotonic()
     with pytest.raises(ServerAway, match="ConnectionRefusedError.*check the address"):
         robot.infer(LOOK)
