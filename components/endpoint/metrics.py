@@ -75,7 +75,7 @@ _DECLARED: dict[str, _Counter | _Gauge | _Histogram] = {
         help="Chunks of which nothing was sent: shape, not_finite, position or velocity.", labels=("version", "reason")
     ),
     "input_alarms": _Counter(
-        help="Observations unlike the training data: brightness, swapped_cameras, frozen_camera, state_range or "
+        help="Observations unlike the training data: swapped_cameras, unlike_training, frozen_camera, state_range or "
         "state_units; `input` is the camera or joint.",
         labels=("version", "alarm", "input"),
     ),

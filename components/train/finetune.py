@@ -6,7 +6,7 @@ Exports the bundle, the one thing that evaluation, the registry and the endpoint
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,9 @@ def train(
     from model.bundle import export_bundle, seeded_policy
     from model.config import PolicyConfig
     from model.data.sampler import task_shares
+    from model.data.seen import Seen, read_seen
     from model.data.text import InstructionTokenizer
+    from model.data.view_statistics import view_statistics
     from model.training.lora import LoraConfig
 
     sets = open_sets(inputs)
@@ -107,7 +109,12 @@ def train(
         return {}
     bundle_folder = output / BUNDLE
     shutil.rmtree(bundle_folder, ignore_errors=True)
+    bundle_folder.mkdir()
+    before = read_seen(inputs["checkpoint"]) or Seen(unknown=("the pretraining does not say what it was trained on",))
+    before.and_then(NAME, packed, sets[0].robot.id).write(bundle_folder)
     card = model_card(packed, parameters, favourite, trained, mixture)
+    # The endpoint holds what robots send against these.
+    prepared = replace(prepared, statistics={**prepared.statistics, **view_statistics(packed)})
     bundle = export_bundle(bundle_folder, trained.eval(), prepared, card)
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     return {

@@ -57,7 +57,8 @@ def digest(folder: Path) -> dict[str, bytes]:
 
 
 def test_pretraining_writes_weights_config_tokenizer_and_metrics_alone(checkpoint: Path) -> None:
-    assert set(digest(checkpoint)) == {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"}
+    written = {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "training_data.json"}
+    assert set(digest(checkpoint)) == written
     config = json.loads((checkpoint / "config.json").read_text())
     assert config["policy"]["depth"] is None and config["policy"]["views"] == 3 and config["policy"]["horizon"] == 6
 
@@ -88,6 +89,7 @@ def test_fine_tuning_exports_a_bundle_that_answers(inputs: dict[str, Path], chec
     assert summary["bundle_digest"] == bundle.digest
     assert summary["task"] == TASKS[1]
     assert bundle.contract["control_hz"] == 10.0
+    assert bundle.preparation.statistics["observation.images.cam_high"].dim == 8 * 8 * 3  # for the endpoint's alarms
     observation = Observation(
         images={"cam_high": np.zeros((56, 56, 3), np.uint8)}, state=np.zeros(14, np.float32), task=TASKS[1]
     )
