@@ -32,6 +32,7 @@ class SlowBundle:
 
     def __init__(self, real, seconds=0.0, answer=None):
         self.contract, self.robot, self.digest = real.contract, real.robot, real.digest
+        self.preparation = real.preparation
         self.seconds, self.answer = seconds, answer
         self.shape = (real.contract["horizon"], len(real.contract["action"]))
         self.seen = []
@@ -68,11 +69,19 @@ def start(make_service):
     """`start(bundle)` serves it in a thread; returns the address, the service, and `stop()` as SIGTERM does it."""
     with contextlib.ExitStack() as stack:
 
-        def go(bundle, *, keys=None, drain_seconds=10.0, **options):
+        def go(
+            bundle, *, keys=None, drain_seconds=10.0, episode_seconds=0.0, hand_over=False, listener=None, **options
+        ):
             service = make_service(bundle, **options)
-            listener = socket.create_server(("127.0.0.1", 0))
+            listener = listener or socket.create_server(("127.0.0.1", 0))
             ready = threading.Event()
-            server = DrainingServer(create_app(service, keys=keys), drain_seconds=drain_seconds, on_ready=ready.set)
+            server = DrainingServer(
+                create_app(service, keys=keys),
+                drain_seconds=drain_seconds,
+                episode_seconds=episode_seconds,
+                hand_over=hand_over,
+                on_ready=ready.set,
+            )
             loop = asyncio.new_event_loop()
             thread = threading.Thread(target=loop.run_until_complete, args=(server.serve([listener]),))
             thread.start()
@@ -86,7 +95,7 @@ def start(make_service):
             stack.callback(loop.close)
             stack.callback(stop)
             assert ready.wait(30)
-            host = f"127.0.0.1:{listener.getsockname()[1]}"
+            host = "{}:{}".format(*listener.getsockname())
             drain = lambda: loop.call_soon_threadsafe(server.drain)  # noqa: E731
             return SimpleNamespace(host=host, url=f"http://{host}", service=service, stop=stop, drain=drain)
 

@@ -158,3 +158,81 @@ def test_http_replies_in_flight_survive_a_shutdown(start, slow_bundle, observati
     server.stop()
     thread.join()
     assert replies[0].status_code == 200
+
+
+def test_a_newer_observation_supersedes_the_waiting_one_and_replies_stay_in_order(
+    start, slow_bundle, observation, robot
+):
+    server = start(slow_bundle(seconds=0.3))
+    with robot(server.host) as client:
+        for seed in range(3):
+            client.send({**observation, "seed": seed})
+        replies = [client.receive() for _ in range(3)]
+        assert replies[0]["seed"] == 0 and "superseded" in replies[1] and replies[2]["seed"] == 2
+    assert len(server.service.served.bundle.seen) == 2
+
+
+def test_a_client_that_left_while_it_waited_is_not_asked_about(start, slow_bundle, observation, robot):
+    server = start(slow_bundle(seconds=0.3))
+    with robot(server.host) as client:
+        client.send(observation)
+        while server.service.batcher.pending < 1:
+            time.sleep(0.005)
+        leaving = robot(server.host)
+        leaving.send(observation)
+        while server.service.batcher.pending < 2:
+            time.sleep(0.005)
+        leaving.__exit__(None, None, None)
+        client.receive()
+        client.ask(observation)
+    assert len(server.service.served.bundle.seen) == 2
+
+
+def test_a_drain_lets_an_episode_end_and_asks_for_a_new_connection(start, slow_bundle, observation, robot):
+    server = start(slow_bundle(), episode_seconds=20.0, drain_seconds=20.0)
+    with robot(server.host) as client, robot(server.host) as idle:
+        assert "draining" not in client.ask({**observation, "episode_id": "a"})
+        server.drain()
+        with pytest.raises(ConnectionClosed) as closed:
+            idle.receive()  # it has no episode
+        assert closed.value.rcvd.code == 1012
+        for _ in range(3):
+            reply = client.ask({**observation, "episode_id": "a"})
+            assert reply["draining"] is True and reply["actions"].shape == (10, 14)
+        assert client.ask({"reset": True})["draining"] is True
+        with pytest.raises(ConnectionClosed) as closed:
+            client.receive()
+        assert closed.value.rcvd.code == 1012
+    server.stop()
+
+
+def test_an_episode_that_does_not_end_is_closed_after_a_reply(start, slow_bundle, observation, robot):
+    server = start(slow_bundle(), episode_seconds=0.3, drain_seconds=20.0)
+    with robot(server.host) as client:
+        client.ask(observation)
+        server.drain()
+        replies = 0
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                assert client.ask(observation)["actions"].shape == (10, 14)
+                replies += 1
+                time.sleep(0.05)
+        assert closed.value.rcvd.code == 1012 and replies >= 2
+    server.stop()
+
+
+def test_two_processes_may_share_an_address_and_one_hands_over_to_the_other(start, slow_bundle, observation, robot):
+    listener = socket.create_server(("127.0.0.1", 0), reuse_port=True)
+    old = start(slow_bundle(), listener=listener, hand_over=True, episode_seconds=20.0)
+    with robot(old.host) as client:
+        client.ask(observation)
+        second = socket.create_server(listener.getsockname(), reuse_port=True)
+        new = start(slow_bundle(), listener=second, hand_over=True)
+        old.drain()
+        while listener.fileno() != -1:
+            time.sleep(0.005)
+        for _ in range(10):
+            with robot(new.host) as newcomer:  # never the one that drains
+                assert "draining" not in newcomer.ask(observation)
+        assert client.ask(observation)["draining"] is True
+    assert len(new.service.served.bundle.seen) == 10
