@@ -4,16 +4,21 @@ bundles/<sha256 of manifest.json>/          the bundle
 evaluations/<sha256>.json                   the evaluation.json that a version was judged by
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from components import state
+from components.adapters.storage import CorruptObject, Storage
 from components.artifacts import hash_file, hash_folder
 from components.records import open_storage
 from model.errors import UserError
+
+MANIFEST = "manifest.json"
 
 
 def bundle_folder(digest: str) -> Path:
@@ -42,30 +47,56 @@ def keep_bundle(folder: Path) -> tuple[str, str]:
 
 
 def fetch_bundle(digest: str, uri: str) -> Path:
-    """The folder of a registered bundle on this machine, fetched if it is not here; the reader checks its bytes.
+    """The folder of a registered bundle on this machine, fetched if it is not here whole; who loads it checks its bytes.
+
+    Several processes may ask at once: one fetches.
 
     Raises:
-        UserError: it is neither here nor at its URI.
+        UserError: it is neither here nor at its URI, or what lies there is not that bundle.
     """
     target = bundle_folder(digest)
-    if target.exists():
-        return target
-    from components.adapters.storage import Storage
-
-    place, _, name = uri.rpartition("/")
-    if not place:
-        raise UserError(f"bundle {digest[:12]} is not in {target.parent}, and its registered place is '{uri}'")
-    Storage.from_url(place).get_folder(name, target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _looks_whole(target, digest):
+            return target
+        place, _, name = uri.rpartition("/")
+        if not place or target.as_uri() == uri:
+            raise UserError(f"bundle {digest[:12]} is not whole in {target}, and its registered place is '{uri}'")
+        storage = Storage.from_url(place)
+        manifest = storage.read_bytes(f"{name}/{MANIFEST}")
+        _check_manifest(manifest, digest, uri)
+        files = {path: record["sha256"] for path, record in json.loads(manifest)["files"].items()}
+        storage.get_folder(name, target, sha256={**files, MANIFEST: digest})
     return target
 
 
-def has_bundle(digest: str, uri: str) -> bool:
-    """Whether the bundle can be read: every byte is right, here or (unread) in the shared storage."""
+def has_bundle(digest: str, uri: str, *, deep: bool = False) -> bool:
+    """Whether the bundle can be read.
+
+    On this machine every byte is read. In the shared storage the manifest is, and every file must be there in its size;
+    with `deep` their bytes are read too, through a scratch folder.
+    """
     target = bundle_folder(digest)
-    if target.exists():
+    place, _, name = uri.rpartition("/")
+    if uri == target.as_uri() or not place:
         return _is_whole(target, digest)
-    storage = open_storage()
-    return storage is not None and storage.exists(f"bundles/{digest}/manifest.json") and uri.endswith(digest)
+    storage = Storage.from_url(place)
+    if not storage.exists(f"{name}/{MANIFEST}"):
+        return False
+    try:
+        manifest = storage.read_bytes(f"{name}/{MANIFEST}")
+        _check_manifest(manifest, digest, uri)
+        listed = json.loads(manifest)["files"]
+        present = {file.key.removeprefix(f"{name}/"): file.size for file in storage.list(name)}
+        if present != {**{path: record["size"] for path, record in listed.items()}, MANIFEST: len(manifest)}:
+            return False
+        if deep:
+            with tempfile.TemporaryDirectory(prefix="bundle-", dir=state.make_home()) as scratch:
+                storage.get_folder(name, Path(scratch) / name, sha256={p: r["sha256"] for p, r in listed.items()})
+    except CorruptObject:
+        return False
+    return True
 
 
 def keep_evaluation(content: bytes) -> str:
@@ -105,12 +136,30 @@ def _evaluation_key(digest: str) -> str:
 
 def _is_whole(folder: Path, digest: str) -> bool:
     """`model.bundle.verify_bundle` as a question, without the 2 s that importing torch takes."""
-    manifest = folder / "manifest.json"
+    manifest = folder / MANIFEST
     if not manifest.is_file() or hash_file(manifest).sha256 != digest:
         return False
     listed = json.loads(manifest.read_bytes())["files"]
     present = {path: {"sha256": record.sha256, "size": record.size} for path, record in hash_folder(folder).items()}
-    return {**listed, "manifest.json": present["manifest.json"]} == present
+    return {**listed, MANIFEST: present[MANIFEST]} == present
+
+
+def _looks_whole(folder: Path, digest: str) -> bool:
+    """`_is_whole` by names and sizes: the weights are read once, by who loads them."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file() or hash_file(manifest).sha256 != digest:
+        return False
+    listed = {path: record["size"] for path, record in json.loads(manifest.read_bytes())["files"].items()}
+    present = {path.name: path.stat().st_size for path in folder.iterdir() if path.name != MANIFEST}
+    return listed == present
+
+
+def _check_manifest(content: bytes, digest: str, uri: str) -> None:
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CorruptObject(
+            f"what lies at {uri} is not the bundle {digest[:12]} that was registered: restore it from a copy, or "
+            f"register it again"
+        )
 
 
 def _copy(folder: Path, target: Path) -> None:

@@ -1,26 +1,28 @@
 """The ledger: who moved which alias from which version to which, when, and on what evidence.
 
-MLflow's aliases have no history and vanish with their version, so the history is here: `LINGBOT_HOME/ledger.jsonl`, one
-JSON object a line, only ever appended to. Each line holds the sha256 of the line before it, so that a changed, removed
-or inserted line is seen. (A cut-off end is not seen by the chain; `components.promote.moves.check` compares the last
-lines with the aliases.)
+MLflow's aliases have no history and vanish with their version, so the history is here: one JSON object a line, only
+ever added to. Each line holds the sha256 of the line before it, so that a changed, removed or inserted line is seen.
+(The chain does not see that its end was cut off: the registry keeps the last line's number and sha256, and
+`components.promote.drift` compares.)
 
-Which versions share an alias's traffic stands here too: a canary and a shadow are entries, and no aliases.
+With LINGBOT_STORAGE set the lines are objects there, which several machines append to; else the file
+`LINGBOT_HOME/ledger.jsonl`. Which versions share an alias's traffic stands here too: a canary and a shadow are entries,
+and no aliases.
 """
 
 import dataclasses
 import datetime
-import fcntl
+import functools
 import getpass
 import hashlib
 import json
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from components import state
+from components.ledger_log import FileLog, Log, StoredLog
 from model.errors import UserError
 
 SCHEMA_VERSION = 2
@@ -29,7 +31,11 @@ FIRST = "0" * 64
 PROMOTE, OVERRIDE, ROLLBACK = "promote", "override", "rollback"
 CANARY, SHADOW = "canary", "shadow"
 MOVES = (PROMOTE, OVERRIDE, ROLLBACK)
-_SINCE_2: dict[str, Any] = {"verdict": None, "share": None}
+_SINCE_2 = ("verdict", "share")
+
+
+class Overtaken(UserError):
+    """Somebody else wrote about the same alias since the caller looked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +80,10 @@ class Entry:
             values = {name: value for name, value in values.items() if name not in _SINCE_2}
         return state.canonical_json(values) + b"\n"
 
-
-def ledger_path() -> Path:
-    return state.home() / "ledger.jsonl"
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 of its line: what the next one holds as `previous`."""
+        return hashlib.sha256(self.to_line()).hexdigest()
 
 
 def whoami() -> str:
@@ -92,10 +99,10 @@ def whoami() -> str:
 
 
 class Ledger:
-    """The ledger at a path, by default that of LINGBOT_HOME."""
+    """The ledger of a log, by default the one that goes with the registry and LINGBOT_STORAGE."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path or ledger_path()
+    def __init__(self, log: Log | None = None) -> None:
+        self.log = default_log() if log is None else log
 
     def entries(self) -> tuple[Entry, ...]:
         """All entries, the chain checked.
@@ -103,10 +110,10 @@ class Ledger:
         Raises:
             UserError: a line was changed, removed or inserted; says which.
         """
-        return _read(self.path, self.path.read_bytes() if self.path.exists() else b"")
+        return _read(self.log)
 
     def verify(self) -> list[str]:
-        """What is wrong with the file, in one sentence; empty when the chain holds."""
+        """What is wrong with the lines, in one sentence; empty when the chain holds."""
         try:
             self.entries()
         except UserError as error:
@@ -127,19 +134,29 @@ class Ledger:
         verdict: str | None = None,
         share: float | None = None,
         who: str | None = None,
+        seen: int | None = None,
     ) -> Entry:
-        """Adds an entry, on disk when this returns.
+        """Adds an entry, durable when this returns.
+
+        Args:
+            action: with what follows, as in `Entry`.
+            seen: number of the last entry of this model and alias that the caller decided on, 0 for none; None when
+                it does not matter.
 
         Raises:
-            UserError: the file so far is damaged: nothing is built on it.
+            UserError: the lines so far are damaged: nothing is built on them.
+            Overtaken: there is a later entry of this alias than `seen`.
         """
         assert action in (*MOVES, CANARY, SHADOW), action
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            content = file.read()
-            entries = _read(self.path, content)
+        while True:
+            entries = self.entries()
+            last = next((e.sequence for e in reversed(entries) if (e.model, e.alias) == (model, alias)), 0)
+            if seen is not None and last != seen:
+                now = f"{entries[last - 1].action} by {entries[last - 1].who}" if last else "its entries are gone"
+                raise Overtaken(
+                    f"'{alias}' of {model} was written about at the same time ({now}): look at "
+                    f"`lingbot models history` and say again what is to be done"
+                )
             entry = Entry(
                 sequence=len(entries) + 1,
                 time=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
@@ -154,12 +171,10 @@ class Ledger:
                 verdict=verdict,
                 share=share,
                 reasons=reasons,
-                previous=_hash(entries[-1].to_line()) if entries else FIRST,
+                previous=entries[-1].digest if entries else FIRST,
             )
-            file.write(entry.to_line())
-            file.flush()
-            os.fsync(file.fileno())
-        return entry
+            if self.log.append(entry.sequence, entry.to_line()):
+                return entry
 
     def history(self, model: str | None = None, alias: str | None = None) -> tuple[Entry, ...]:
         """The entries of a model and an alias, oldest first."""
@@ -189,39 +204,45 @@ class Ledger:
         return tuple(stack)
 
 
-def _read(path: Path, content: bytes) -> tuple[Entry, ...]:
+def default_log() -> Log:
+    """The log beside the registry of this process: in LINGBOT_STORAGE when that is set, else in LINGBOT_HOME."""
+    earlier = FileLog(state.home() / "ledger.jsonl")
+    url = os.environ.get("LINGBOT_STORAGE")
+    if not url:
+        return earlier
+    from components.adapters.storage import Storage
+    from components.adapters.tracking import registry_id
+
+    return StoredLog(Storage.from_url(url), registry_id(), earlier)
+
+
+def _read(log: Log) -> tuple[Entry, ...]:
     previous, entries = FIRST, []
-    for number, line in enumerate(content.splitlines(keepends=True), start=1):
-        entry = _parse(path, number, line)
+    for number, line in enumerate(log.lines(), start=1):
+        entry = _parse(log.name(number), line)
         if entry.previous != previous or entry.sequence != number or entry.to_line() != line:
             raise UserError(
-                f"{path} line {number} does not continue the line before it: the ledger was changed; "
+                f"{log.name(number)} does not continue the line before it: the ledger was changed; "
                 f"restore it from a copy, or move it away to begin a new one"
             )
         entries.append(entry)
-        previous = _hash(line)
+        previous = entry.digest
     return tuple(entries)
 
 
-def _parse(path: Path, number: int, line: bytes) -> Entry:
+def _parse(name: str, line: bytes) -> Entry:
     try:
         values: dict[str, Any] = json.loads(line)
         version = values["schema_version"]
         if version > SCHEMA_VERSION:
-            raise UserError(
-                f"{path} line {number} has schema version {version}: a newer version of this project wrote it"
-            )
+            raise UserError(f"{name} has schema version {version}: a newer version of this project wrote it")
         values["reasons"] = tuple(values["reasons"])
-        if version > 1 and not _SINCE_2.keys() <= values.keys():
+        if version > 1 and not values.keys() >= set(_SINCE_2):
             raise KeyError("verdict")
         return Entry(**values)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f"{path} line {number} is not an entry of the ledger (cut off, or changed): restore it from a copy"
+            f"{name} is not an entry of the ledger (cut off, or changed): restore it from a copy"
         ) from error
-
-
-def _hash(line: bytes) -> str:
-    return hashlib.sha256(line).hexdigest()

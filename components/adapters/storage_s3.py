@@ -6,6 +6,7 @@ in parts. Credentials appear in no message.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -33,6 +34,8 @@ from model.progress import Progress
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
+# S3 answers so to a conditional write while another of the same key is under way; asked again, it says which one won.
+_CONFLICT_PAUSES: tuple[float | None, ...] = (0.05, 0.2, 0.8, None)
 _FILES_AT_ONCE = 4  # small files are bound by round trips, large ones by s3transfer's own threads
 
 
@@ -101,15 +104,21 @@ class S3Storage(Storage):
         metadata = {"sha256": hashlib.sha256(data).hexdigest()}
 
         def put() -> bool:
-            try:
-                self.client.put_object(
-                    Bucket=self.bucket, Key=self._key(key), Body=data, Metadata=metadata, **condition
-                )
-            except ClientError as error:
-                if if_absent and error.response["Error"]["Code"] in {"PreconditionFailed", "412"}:
-                    return False
-                raise
-            return True
+            for pause in _CONFLICT_PAUSES:
+                try:
+                    self.client.put_object(
+                        Bucket=self.bucket, Key=self._key(key), Body=data, Metadata=metadata, **condition
+                    )
+                except ClientError as error:
+                    code = error.response["Error"]["Code"]
+                    if if_absent and code in {"PreconditionFailed", "412"}:
+                        return False
+                    if not (if_absent and code == "ConditionalRequestConflict" and pause is not None):
+                        raise
+                    time.sleep(pause)
+                else:
+                    return True
+            raise AssertionError("the last attempt returns or raises")
 
         return bool(self._call(key, put))
 

@@ -7,11 +7,14 @@ that say where it comes from. MLflow is imported on the first call (1.4 s).
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from components import state
@@ -26,6 +29,7 @@ _KEY_TAG = "lingbot.key"
 _DIGEST_TAG = "bundle_digest"
 _MAX_PARAMETER = 500  # characters that MLflow keeps of a parameter
 _RESERVED_ALIASES = ("latest",)
+_ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +71,12 @@ def log_run(
     parameters: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Records a finished run and returns its id; a run with the same `key` is returned as it is."""
+    """Records a finished run and returns its id; a run with the same `key` is returned as it is.
+
+    `texts` are small files that the run keeps, by name.
+    """
     with connection() as client:
         from mlflow.entities import Metric, Param, RunTag
 
@@ -77,6 +85,8 @@ def log_run(
         if found:
             return str(found[0].info.run_id)
         run = client.create_run(experiment, run_name=name)
+        for file, text in sorted(texts.items()):
+            client.log_text(run.info.run_id, text, file)
         client.log_batch(
             run.info.run_id,
             params=[Param(k, str(v)[:_MAX_PARAMETER]) for k, v in sorted(parameters.items())],
@@ -174,10 +184,46 @@ def set_alias(model: str, alias: str, version: str) -> None:
     Raises:
         UserError: the name is reserved by MLflow.
     """
-    if alias in _RESERVED_ALIASES or (alias[:1] == "v" and alias[1:].isdigit()):
-        raise UserError(f"alias '{alias}' is reserved by MLflow ('latest', 'v3' and the like): choose another name")
+    check_alias(alias)
     with connection() as client:
         client.set_registered_model_alias(model, alias, version)
+
+
+def registry_id() -> str:
+    """A name of this registry that no other has, the same from wherever it is reached: for what lies in a storage that
+    registries share."""
+    with connection() as client:
+        made = client.get_experiment(_experiment(client))
+        identity = f"{made.experiment_id} {made.creation_time} {made.artifact_location}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def tag_model(model: str, tags: Mapping[str, str]) -> None:
+    """Adds tags to a registered model, or changes them."""
+    with connection() as client:
+        for name, value in sorted(tags.items()):
+            client.set_registered_model_tag(model, name, value)
+
+
+def model_tags(model: str) -> dict[str, str]:
+    """The tags of a registered model; none when there is no such model."""
+    with connection() as client:
+        found = client.search_registered_models(f"name='{model}'", max_results=1)
+        return dict(found[0].tags) if found else {}
+
+
+def describe_version(version: ModelVersion, text: str) -> None:
+    """Sets what the registry's page shows of a version, as Markdown."""
+    with connection() as client:
+        client.update_model_version(version.model, version.version, description=text)
+
+
+def check_alias(alias: str) -> None:
+    """UserError for a name that the registry would not take, told before anything is written."""
+    if alias in _RESERVED_ALIASES or (alias[:1] == "v" and alias[1:].isdigit()):
+        raise UserError(f"alias '{alias}' is reserved by MLflow ('latest', 'v3' and the like): choose another name")
+    if not _ALIAS.match(alias):
+        raise UserError(f"alias '{alias}' must hold letters, digits, dashes and underscores only: choose another name")
 
 
 @contextlib.contextmanager

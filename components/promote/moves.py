@@ -1,60 +1,20 @@
-"""Moving an alias: the one way there is. The ledger first, the registry second.
+"""Moving an alias, and what shares its traffic: the one way there is. The ledger first, the registry second.
 
-In this order a kill between the two leaves a ledger that is ahead of the alias, which `check` reports and which the
-next promotion puts right. The other order would leave a movement that nobody can account for.
+In this order a kill between the two leaves a ledger that is ahead of the alias, which `components.promote.drift` tells
+and the next promotion puts right. The other order would leave a movement that nobody can account for.
 """
-
-import json
-from collections.abc import Mapping
-from typing import Any
 
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
-from components.bundles import has_bundle, read_evaluation
-from components.ledger import MOVES, OVERRIDE, PROMOTE, ROLLBACK, Entry, Ledger
+from components.bundles import has_bundle
+from components.ledger import CANARY, OVERRIDE, PROMOTE, ROLLBACK, SHADOW, Entry, Ledger
 from components.promote.evidence import gather
-from components.promote.gate import Policy, Verdict, judge_inputs, make_policy, verify
+from components.promote.gate import Verdict, load_policy, verify
+from components.routing_state import standing
 from model.errors import UserError, unknown_name
 
-VERDICT_TAG = "verdict"
-
-
-def judge(version: ModelVersion, alias: str, policy: Policy) -> Verdict:
-    """The gate's verdict on a registered version against the present holder of the alias, kept with the version.
-
-    Raises:
-        UserError: the evaluation or the trials of either were lost or changed.
-    """
-    verdict = judge_inputs(gather(version, alias), policy)
-    champion = tracking.version_of_alias(version.model, alias)
-    stored = {"alias": alias, **verdict.to_json(), "champion": champion.version if champion is not None else None}
-    tracking.tag_version(version, {VERDICT_TAG: json.dumps(stored, sort_keys=True)})
-    return verdict
-
-
-def stored_policy(version: ModelVersion) -> Policy | None:
-    """What the gate that last saw a version asked for; None when none has seen it."""
-    stored = stored_verdict(version)
-    if stored is None:
-        return None
-    # Verdicts of schema 1 have the thresholds of that time, which are keys of a policy still.
-    return make_policy(stored["policy"] if "policy" in stored else stored["thresholds"], "that judged the version")
-
-
-def stored_verdict(version: ModelVersion) -> dict[str, Any] | None:
-    """What the gate last said about a version."""
-    text = version.tags.get(VERDICT_TAG)
-    return None if text is None else json.loads(text)
-
-
-def evaluation_of(version: ModelVersion) -> Mapping[str, Any] | None:
-    """The evaluation that a version was registered with; None when there is none.
-
-    Raises:
-        UserError: it is gone, or its bytes are not those that were registered.
-    """
-    digest = version.tags.get("evaluation_digest")
-    return None if not digest else json.loads(read_evaluation(digest))
+HEAD_TAG = "ledger.head"
+"""Of a registered model: number and sha256 of the ledger's last entry, so that a cut-off end is seen."""
 
 
 def promote(version: ModelVersion, alias: str, verdict: Verdict, *, override_reason: str | None = None) -> Entry | None:
@@ -64,16 +24,10 @@ def promote(version: ModelVersion, alias: str, verdict: Verdict, *, override_rea
         UserError: the verdict does not pass and nobody took it upon themselves; what it follows from was edited, or
             the alias moved since; or the bundle is lost or damaged.
     """
-    if not verdict.promote and override_reason is None:
-        raise UserError(
-            f"{version.model} version {version.version} is {verdict.sentence()}. "
-            f"To promote it all the same, give --override --reason TEXT: both are recorded"
-        )
-    if verdict.promote:
-        verify(verdict.to_json(), gather(version, alias))
+    seen = _last_entry(version.model, alias)
+    reasons = _admitted(version, alias, verdict, override_reason, "promote it")
     action = PROMOTE if verdict.promote else OVERRIDE
-    reasons = verdict.reasons if verdict.promote else (str(override_reason), *verdict.reasons)
-    return _move(version, alias, action, reasons)
+    return _move(version, alias, action, reasons, seen=seen, verdict=verdict.to_json()["digest"])
 
 
 def rollback(model: str, alias: str, *, to: str | None, reason: str) -> Entry:
@@ -82,16 +36,71 @@ def rollback(model: str, alias: str, *, to: str | None, reason: str) -> Entry:
     Raises:
         UserError: there is none, `to` never held the alias, or its bundle is lost.
     """
-    standing = Ledger().standing(model, alias)
-    if len(standing) < 2:
-        held = f"only version {standing[0]} ever held it" if standing else "nobody ever held it"
-        raise UserError(f"alias '{alias}' of {model} cannot be rolled back: {held}")
-    earlier = standing[:-1]
+    seen = _last_entry(model, alias)
+    held = Ledger().standing(model, alias)
+    if len(held) < 2:
+        why = f"only version {held[0]} ever held it" if held else "nobody ever held it"
+        raise UserError(f"alias '{alias}' of {model} cannot be rolled back: {why}")
+    earlier = held[:-1]
     target = earlier[-1] if to is None else to.removeprefix("v")
     if target not in earlier:
         raise unknown_name(f"earlier holder of '{alias}'", target, earlier)
-    entry = _move(tracking.get_version(model, target), alias, ROLLBACK, (reason,))
+    entry = _move(tracking.get_version(model, target), alias, ROLLBACK, (reason,), seen=seen)
     assert entry is not None, "an earlier holder is not the present one"
+    return entry
+
+
+def start_canary(
+    version: ModelVersion, alias: str, share: float, verdict: Verdict, *, override_reason: str | None = None
+) -> Entry:
+    """Gives the version a share of the new episodes. It moves real robots, so the gate is asked as for a promotion.
+
+    Raises:
+        UserError: a share that is none, nobody holds the alias, the version is what holds it, or as in `promote`.
+    """
+    if not 0 < share < 1:
+        raise UserError(
+            f"a canary's share {share:g} must be between 0 and 1, 0.1 for a tenth of the new episodes; "
+            f"--end ends it, and `lingbot models promote` gives it everything"
+        )
+    seen = _last_entry(version.model, alias)
+    reasons = _admitted(version, alias, verdict, override_reason, "make it a canary")
+    return _share(version, alias, CANARY, reasons, seen=seen, share=share, verdict=verdict.to_json()["digest"])
+
+
+def start_shadow(version: ModelVersion, alias: str, reason: str) -> Entry:
+    """Lets the version answer beside the champion, compared and never sent. No gate: it moves no robot.
+
+    Raises:
+        UserError: nobody holds the alias, the version is what holds it, or its bundle is lost or damaged.
+    """
+    return _share(version, alias, SHADOW, (reason,), seen=_last_entry(version.model, alias))
+
+
+def end(model: str, alias: str, action: str, reason: str) -> Entry:
+    """Ends the canary or the shadow of an alias.
+
+    Raises:
+        UserError: there is none.
+    """
+    assert action in (CANARY, SHADOW), action
+    ledger = Ledger()
+    now = standing(ledger.history(model, alias))
+    present = now.canary if action == CANARY else now.shadow
+    if present is None:
+        raise UserError(f"alias '{alias}' of {model} has no {action} that could be ended")
+    entry = ledger.append(
+        action=action,
+        model=model,
+        alias=alias,
+        source=present.target,
+        target=None,
+        bundle_digest=None,
+        evidence=None,
+        reasons=(reason,),
+        seen=_last_entry(model, alias),
+    )
+    _anchor(ledger, model)
     return entry
 
 
@@ -105,62 +114,112 @@ def taken_back(version: ModelVersion, alias: str) -> Entry | None:
     return None
 
 
-def check(model: str) -> list[str]:
-    """What does not agree between the ledger, the aliases and the bundles, a sentence each; empty when all is well."""
-    ledger = Ledger()
-    faults = ledger.verify()
-    versions = {version.version: version for version in tracking.list_versions(model)}
-    if not faults:
-        last = {entry.alias: entry for entry in ledger.history(model) if entry.action in MOVES}
-        held = {alias: version for version in versions.values() for alias in version.aliases}
-        for alias in sorted(last.keys() | held.keys()):
-            recorded, actual = last.get(alias), held.get(alias)
-            if recorded is None:
-                assert actual is not None
-                faults.append(f"alias '{alias}' points at version {actual.version}, and the ledger has no entry for it")
-            elif actual is None:
-                faults.append(f"alias '{alias}' is not set, and the ledger has it at version {recorded.target}")
-            elif recorded.target != actual.version:
-                faults.append(
-                    f"alias '{alias}' points at version {actual.version}, and the ledger has it at {recorded.target}"
-                )
-            elif recorded.bundle_digest != actual.digest:
-                faults.append(
-                    f"version {actual.version} has the digest {actual.digest[:12]}, and the ledger promoted "
-                    f"{str(recorded.bundle_digest)[:12]}"
-                )
-    for version in versions.values():
-        if not has_bundle(version.digest, version.uri):
-            faults.append(f"the bundle of version {version.version} is missing or damaged: {version.uri}")
-        try:
-            evaluation_of(version)
-        except UserError as error:
-            faults.append(f"version {version.version}: {error}")
-    return faults
+def _admitted(
+    version: ModelVersion, alias: str, verdict: Verdict, override_reason: str | None, what: str
+) -> tuple[str, ...]:
+    """The reasons to write down; refuses without a passing verdict that still follows from its inputs."""
+    if not verdict.promote and override_reason is None:
+        raise UserError(
+            f"{version.model} version {version.version} is {verdict.sentence()}. "
+            f"To {what} all the same, give --override --reason TEXT: both are recorded"
+        )
+    if verdict.promote:
+        verify(verdict.to_json(), gather(version, alias))
+    asked = verdict.policy.digest
+    own = () if asked == load_policy().digest else (f"by a policy of its own ({asked[:12]}), not the one that ships",)
+    taken = () if verdict.promote else (str(override_reason),)
+    return (*taken, *verdict.reasons, *own)
 
 
-def _move(version: ModelVersion, alias: str, action: str, reasons: tuple[str, ...]) -> Entry | None:
+def _last_entry(model: str, alias: str) -> int:
+    history = Ledger().history(model, alias)
+    return history[-1].sequence if history else 0
+
+
+def _check_bundle(version: ModelVersion) -> None:
     if not has_bundle(version.digest, version.uri):
         raise UserError(
             f"the bundle of {version.model} version {version.version} is missing or damaged ({version.uri}): "
             f"the alias stays where it is; register it again"
         )
+
+
+def _move(
+    version: ModelVersion, alias: str, action: str, reasons: tuple[str, ...], *, seen: int, verdict: str | None = None
+) -> Entry | None:
+    _check_bundle(version)
+    tracking.check_alias(alias)
     ledger = Ledger()
     with tracking.registry_lock():
         present = tracking.version_of_alias(version.model, alias)
-        history = ledger.moves(version.model, alias)
-        agreed = bool(history) and history[-1].target == version.version
-        if agreed and present is not None and present.version == version.version:
+        moves = ledger.moves(version.model, alias)
+        recorded = moves[-1].target if moves else None
+        if recorded == version.version and present is not None and present.version == recorded:
             return None
         entry = ledger.append(
             action=action,
             model=version.model,
             alias=alias,
-            source=present.version if present is not None else None,
+            source=recorded or (present.version if present is not None else None),
             target=version.version,
             bundle_digest=version.digest,
             evidence=version.tags.get("evaluation_digest"),
+            verdict=verdict,
             reasons=reasons,
+            seen=seen,
         )
-        tracking.set_alias(version.model, alias, version.version)
+        _settle(ledger, version.model, alias)
     return entry
+
+
+def _share(
+    version: ModelVersion,
+    alias: str,
+    action: str,
+    reasons: tuple[str, ...],
+    *,
+    seen: int,
+    share: float | None = None,
+    verdict: str | None = None,
+) -> Entry:
+    _check_bundle(version)
+    ledger = Ledger()
+    now = standing(ledger.history(version.model, alias))
+    if now.champion is None:
+        raise UserError(
+            f"nobody holds '{alias}' of {version.model}, and a {action} goes beside who does: promote a version first"
+        )
+    if now.champion.target == version.version:
+        raise UserError(f"version {version.version} holds '{alias}' of {version.model}: a {action} is another version")
+    present = now.canary if action == CANARY else now.shadow
+    entry = ledger.append(
+        action=action,
+        model=version.model,
+        alias=alias,
+        source=present.target if present is not None else None,
+        target=version.version,
+        bundle_digest=version.digest,
+        evidence=version.tags.get("evaluation_digest"),
+        verdict=verdict,
+        share=share,
+        reasons=reasons,
+        seen=seen,
+    )
+    _anchor(ledger, version.model)
+    return entry
+
+
+def _settle(ledger: Ledger, model: str, alias: str) -> None:
+    """Sets the alias to the ledger's last movement, also when another machine wrote that one meanwhile."""
+    while True:
+        last = ledger.moves(model, alias)[-1]
+        assert last.target is not None, "an alias moves to a version"
+        tracking.set_alias(model, alias, last.target)
+        _anchor(ledger, model)
+        if ledger.moves(model, alias)[-1] == last:
+            return
+
+
+def _anchor(ledger: Ledger, model: str) -> None:
+    last = ledger.entries()[-1]
+    tracking.tag_model(model, {HEAD_TAG: f"{last.sequence} {last.digest}"})

@@ -12,7 +12,8 @@ from components.adapters import tracking
 from components.ledger import Ledger
 from components.promote.evidence import keep_trials
 from components.promote.gate import Check, Verdict, load_policy
-from components.promote.moves import judge, promote, taken_back
+from components.promote.moves import promote, taken_back
+from components.promote.verdicts import judge
 from components.register.step import VERSION_FILE
 from model.errors import UserError
 from model.progress import Progress

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion
     from components.ledger import Entry
+    from components.promote.gate import Verdict
 
-HELP = "list, show, promote and roll back model versions; history and verification"
+HELP = "list, show, promote and roll back model versions; canary, shadow, history, lineage, verification"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,15 +24,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = add("show", "all that is known of one version")
     promote = add("promote", "point an alias at a version, if the gate passes")
     rollback = add("rollback", "point the alias at the version before, or at an earlier holder")
+    canary = add("canary", "give a version a share of the new episodes, if the gate passes")
+    shadow = add("shadow", "let a version answer beside the champion, compared and never sent")
     history = add("history", "the ledger: who moved which alias, when, on what evidence")
-    add("verify", "check the ledger's chain, the aliases against it, and the bytes of every bundle")
+    verify = add("verify", "check that ledger, aliases, bundles, evidence and what endpoints serve agree")
     for action in (show, promote):
         action.add_argument("version", help="number of the version, or an alias that points at it")
-    for action in (promote, rollback):
-        action.add_argument("--alias", default="champion", help="the alias to move (champion)")
+    for action in (canary, shadow):
+        action.add_argument("version", nargs="?", default="", help="number of the version")
+        action.add_argument("--end", action="store_true", help="end it")
+    canary.add_argument("share", nargs="?", type=float, help="of the new episodes, between 0 and 1")
+    for action in (promote, rollback, canary, shadow):
+        action.add_argument("--alias", default="champion", help="the alias (champion)")
     history.add_argument("--alias", default=None, help="only this alias")
-    promote.add_argument("--override", action="store_true", help="promote although the gate does not pass; recorded")
-    promote.add_argument("--reason", default="", metavar="TEXT", help="why, for --override")
+    for action in (promote, canary):
+        action.add_argument("--override", action="store_true", help="although the gate does not pass; recorded")
+        action.add_argument("--reason", default="", metavar="TEXT", help="why, for --override")
+        action.add_argument("--judge-again", action="store_true", help="by the gate that ships, whatever was stored")
+    shadow.add_argument("--reason", default="compared beside the champion", metavar="TEXT", help="why; recorded")
+    verify.add_argument("--deep", action="store_true", help="read every byte of bundles in the shared storage too")
     rollback.add_argument("--to", default=None, metavar="VERSION", help="an earlier holder; the one before by default")
     rollback.add_argument("--reason", default="rolled back by hand", metavar="TEXT", help="why; recorded")
     for action in (listing, show, history):
@@ -44,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         "show": _show,
         "promote": _promote,
         "rollback": _rollback,
+        "canary": _canary,
+        "shadow": _shadow,
         "history": _history,
         "verify": _verify,
     }
@@ -82,18 +95,12 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _promote(args: argparse.Namespace) -> int:
-    from components.promote.gate import load_policy
-    from components.promote.moves import judge, promote, stored_policy
-    from model.errors import UserError
+    from components.promote.moves import promote
 
-    if args.override and not args.reason.strip():
-        raise UserError("--override needs --reason TEXT: the ledger keeps why the gate was overridden")
-    if args.reason and not args.override:
-        raise UserError("--reason is for --override: without it the gate's own reasons are recorded")
+    override = _override(args)
     version = _find(args)
-    # What the run that registered it asked for; the gate that ships when none has seen it yet.
-    verdict = judge(version, args.alias, stored_policy(version) or load_policy())
-    entry = promote(version, args.alias, verdict, override_reason=args.reason if args.override else None)
+    verdict = _judged(version, args)
+    entry = promote(version, args.alias, verdict, override_reason=override)
     for warning in verdict.warnings:
         print(f"warning: {warning}")
     if entry is None:
@@ -110,6 +117,63 @@ def _rollback(args: argparse.Namespace) -> int:
     model = args.model or tracking.only_model()
     _print_move(rollback(model, args.alias, to=args.to, reason=args.reason))
     return 0
+
+
+def _canary(args: argparse.Namespace) -> int:
+    from components.adapters import tracking
+    from components.ledger import CANARY
+    from components.promote.moves import end, start_canary
+    from model.errors import UserError
+
+    if args.end:
+        if args.version:
+            raise UserError("canary --end ends the one there is: leave out the version")
+        model = args.model or tracking.only_model()
+        _print_move(end(model, args.alias, CANARY, args.reason or "ended by hand"))
+        return 0
+    if not args.version or args.share is None:
+        raise UserError("canary needs VERSION and SHARE, `lingbot models canary 3 0.1` for instance, or --end")
+    override = _override(args)
+    version = _find(args)
+    _print_move(start_canary(version, args.alias, args.share, _judged(version, args), override_reason=override))
+    return 0
+
+
+def _shadow(args: argparse.Namespace) -> int:
+    from components.adapters import tracking
+    from components.ledger import SHADOW
+    from components.promote.moves import end, start_shadow
+    from model.errors import UserError
+
+    if args.end:
+        if args.version:
+            raise UserError("shadow --end ends the one there is: leave out the version")
+        _print_move(end(args.model or tracking.only_model(), args.alias, SHADOW, "ended by hand"))
+        return 0
+    if not args.version:
+        raise UserError("shadow needs VERSION, `lingbot models shadow 3` for instance, or --end")
+    _print_move(start_shadow(_find(args), args.alias, args.reason))
+    return 0
+
+
+def _override(args: argparse.Namespace) -> str | None:
+    """The reason of --override; None without it."""
+    from model.errors import UserError
+
+    if args.override and not args.reason.strip():
+        raise UserError("--override needs --reason TEXT: the ledger keeps why the gate was overridden")
+    if args.reason and not args.override:
+        raise UserError("--reason is for --override: without it the gate's own reasons are recorded")
+    return args.reason if args.override else None
+
+
+def _judged(version: "ModelVersion", args: argparse.Namespace) -> "Verdict":
+    from components.promote.gate import load_policy
+    from components.promote.verdicts import judge, standing_verdict
+
+    if args.judge_again:
+        return judge(version, args.alias, load_policy())
+    return standing_verdict(version, args.alias)
 
 
 def _history(args: argparse.Namespace) -> int:
@@ -133,16 +197,19 @@ def _history(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from components.adapters import tracking
     from components.ledger import Ledger
-    from components.promote.moves import check
+    from components.promote.drift import check
 
     models = (args.model,) if args.model else tracking.list_models()
-    faults = [f"{model}: {fault}" for model in models for fault in check(model)] or Ledger().verify()
+    faults = [f"{model}: {fault}" for model in models for fault in check(model, deep=args.deep)] or Ledger().verify()
     for fault in faults:
         print(fault)
     if faults:
         return 1
     versions = sum(len(tracking.list_versions(model)) for model in models)
-    print(f"the ledger ({len(Ledger().entries())} entries), the aliases and {versions} bundles agree")
+    print(
+        f"the ledger ({len(Ledger().entries())} entries), the aliases, {versions} bundles with their evidence and what "
+        f"endpoints serve agree"
+    )
     return 0
 
 
@@ -158,7 +225,7 @@ def _find(args: argparse.Namespace) -> "ModelVersion":
 def _facts(version: "ModelVersion") -> dict[str, Any]:
     from dataclasses import asdict
 
-    from components.promote.moves import VERDICT_TAG, stored_verdict
+    from components.promote.verdicts import VERDICT_TAG, stored_verdict
 
     facts = asdict(version)
     facts["tags"] = {name: value for name, value in version.tags.items() if name != VERDICT_TAG}
@@ -167,7 +234,7 @@ def _facts(version: "ModelVersion") -> dict[str, Any]:
 
 def _evidence(version: "ModelVersion") -> str:
     """SR with its interval, from the stored evaluation."""
-    from components.promote.moves import evaluation_of
+    from components.promote.verdicts import evaluation_of
     from model.errors import UserError
 
     try:
@@ -191,14 +258,16 @@ def _verdict(verdict: Mapping[str, Any] | None) -> str:
 
 
 def _move(entry: "Entry") -> str:
-    return f"{entry.action} {entry.model} '{entry.alias}': {entry.source or 'nothing'} -> {entry.target}"
+    share = f" ({entry.share:g} of new episodes)" if entry.share is not None else ""
+    moved = f"{entry.source or 'nothing'} -> {entry.target or 'nothing'}"
+    return f"{entry.action} {entry.model} '{entry.alias}': {moved}{share}"
 
 
 def _print_move(entry: "Entry") -> None:
     print(_move(entry))
     for reason in entry.reasons:
         print(f"  {reason}")
-    print("servers started with this alias take it up when they start again")
+    print("endpoints that follow the alias take it up within seconds; `lingbot models verify` says who does not")
 
 
 def _time(seconds: float) -> str:

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from components.ledger import CANARY, FIRST, OVERRIDE, PROMOTE, ROLLBACK, Ledger
+from components.ledger import CANARY, FIRST, OVERRIDE, PROMOTE, ROLLBACK, Ledger, Overtaken
+from components.ledger_log import FileLog
 from model.errors import UserError
 
 MODEL = "lingbot-vla-test"
@@ -14,7 +15,7 @@ MODEL = "lingbot-vla-test"
 
 @pytest.fixture
 def ledger(tmp_path):
-    return Ledger(tmp_path / "ledger.jsonl")
+    return Ledger(FileLog(tmp_path / "ledger.jsonl"))
 
 
 def move(ledger, target, action=PROMOTE, *, source=None, alias="champion", reasons=("it is good",)):
@@ -37,7 +38,7 @@ def test_entries_are_chained_and_read_back(ledger):
     assert first.previous == FIRST and second.sequence == 2
     assert second.reasons == ("Grüße", "no trials") and second.who == "somebody@somewhere"
     assert ledger.verify() == []
-    lines = ledger.path.read_bytes().splitlines(keepends=True)
+    lines = ledger.log.path.read_bytes().splitlines(keepends=True)
     assert len(lines) == 2 and all(json.loads(line)["schema_version"] == 2 for line in lines)
 
 
@@ -72,19 +73,19 @@ def test_who_acts_is_known(ledger, monkeypatch):
 def test_a_change_is_seen_and_nothing_is_built_on_it(ledger, damage, line):
     for version in ("1", "2", "3"):
         move(ledger, version)
-    lines = ledger.path.read_bytes().splitlines(keepends=True)
-    ledger.path.write_bytes(b"".join(damage(lines)))
-    damaged = ledger.path.read_bytes()
+    lines = ledger.log.path.read_bytes().splitlines(keepends=True)
+    ledger.log.path.write_bytes(b"".join(damage(lines)))
+    damaged = ledger.log.path.read_bytes()
     (fault,) = ledger.verify()
     assert f"line {line} " in fault
     with pytest.raises(UserError, match=f"line {line} "):
         move(ledger, "4")
-    assert ledger.path.read_bytes() == damaged
+    assert ledger.log.path.read_bytes() == damaged
 
 
 def test_a_newer_schema_is_not_guessed_at(ledger):
     move(ledger, "1")
-    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"schema_version":2', b'"schema_version":3'))
+    ledger.log.path.write_bytes(ledger.log.path.read_bytes().replace(b'"schema_version":2', b'"schema_version":3'))
     assert "newer version" in ledger.verify()[0]
 
 
@@ -95,12 +96,12 @@ def test_entries_of_schema_1_are_read_and_continued(ledger):
         b'"previous":"' + FIRST.encode() + b'","reasons":["good"],"schema_version":1,"sequence":1,"source":null,'
         b'"target":"1","time":"2026-11-22T12:00:00.000+00:00","who":"a@b"}\n'
     )
-    ledger.path.write_bytes(old)
+    ledger.log.path.write_bytes(old)
     move(ledger, "2", source="1")
     first, second = ledger.entries()
     assert (first.schema_version, first.verdict, first.share) == (1, None, None)
     assert second.previous == hashlib.sha256(old).hexdigest()
-    ledger.path.write_bytes(ledger.path.read_bytes().replace(b'"share":null,', b""))
+    ledger.log.path.write_bytes(ledger.log.path.read_bytes().replace(b'"share":null,', b""))
     assert "line 2 is not an entry" in ledger.verify()[0]
 
 
@@ -113,6 +114,20 @@ def test_a_canary_is_no_movement_of_the_alias(ledger):
     assert ledger.standing(MODEL, "champion") == ("1",)
     assert [entry.target for entry in ledger.moves(MODEL, "champion")] == ["1"]
     assert [entry.share for entry in ledger.history(MODEL, "champion")] == [None, 0.25]
+
+
+def test_what_was_decided_on_older_entries_is_not_written(ledger):
+    move(ledger, "1")
+    ledger.append(
+        action=PROMOTE, model=MODEL, alias="spare", source=None, target="7", bundle_digest="b", evidence=None,
+        reasons=(), seen=0,
+    )  # fmt: skip
+    seen = {"action": PROMOTE, "model": MODEL, "alias": "champion", "source": "1", "target": "2"}
+    rest = {"bundle_digest": "b", "evidence": None, "reasons": ()}
+    assert ledger.append(**seen, **rest, seen=1).sequence == 3, "another alias's entry does not count"
+    with pytest.raises(Overtaken, match="at the same time"):
+        ledger.append(**seen, **rest, seen=1)
+    assert len(ledger.entries()) == 3
 
 
 def test_writers_at_once_keep_the_chain(ledger):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from components.adapters import tracking
 from components.ledger import OVERRIDE, PROMOTE, ROLLBACK, Ledger
-from components.promote import moves, step
+from components.promote import drift, moves, step, verdicts
 from components.promote.gate import Policy, decide
 from model.errors import UserError
 from tests.registry_house import (  # noqa: F401
@@ -115,7 +115,7 @@ def test_a_pass_moves_the_alias_and_the_ledger_says_why(home, bundles, tmp_path)
     assert entry.evidence == tracking.get_version(MODEL, "1").tags["evaluation_digest"]
     written = json.loads((tmp_path / "promotion" / "promotion.json").read_text())
     assert written["promoted"] and written["verdict"]["checks"][0]["name"] == "trials"
-    assert moves.check(MODEL) == [] and step.verify(tmp_path / "promotion")
+    assert drift.check(MODEL) == [] and step.verify(tmp_path / "promotion")
 
 
 def test_running_again_moves_nothing_and_writes_the_same_bytes(home, bundles, tmp_path):
@@ -182,7 +182,7 @@ def test_rollback_and_what_a_later_run_may_do(home, bundles, tmp_path):
     two_champions(tmp_path, bundles)
     entry = moves.rollback(MODEL, "champion", to=None, reason="it drops cubes")
     assert (entry.action, entry.source, entry.target) == (ROLLBACK, "2", "1") and champion() == "1"
-    assert moves.check(MODEL) == []
+    assert drift.check(MODEL) == []
     # The finished step of version 2 still counts: its promotion is in the ledger, and so is what came after.
     assert step.verify(tmp_path / "b" / "promotion")
     inputs = {"version": tmp_path / "b" / "version", "evaluation": tmp_path / "b" / "evaluation"}
@@ -193,7 +193,7 @@ def test_rollback_and_what_a_later_run_may_do(home, bundles, tmp_path):
         moves.rollback(MODEL, "champion", to=None, reason="more")
     # By hand it can be promoted again.
     version = tracking.get_version(MODEL, "2")
-    moves.promote(version, "champion", moves.judge(version, "champion", Policy()))
+    moves.promote(version, "champion", verdicts.judge(version, "champion", Policy()))
     assert champion() == "2"
 
 
@@ -210,29 +210,29 @@ def test_rollback_to_an_earlier_holder_only(home, bundles, tmp_path):
 def test_an_override_is_recorded_with_what_the_gate_said(home, bundles, tmp_path):
     register(tmp_path, bundles[0], evaluation(bundles[0].digest, successes=30))
     version = tracking.get_version(MODEL, "1")
-    found = moves.judge(version, "champion", Policy())
+    found = verdicts.judge(version, "champion", Policy())
     with pytest.raises(UserError, match="--override --reason"):
         moves.promote(version, "champion", found)
     entry = moves.promote(version, "champion", found, override_reason="a demonstration tomorrow")
     assert entry.action == OVERRIDE and entry.reasons[0] == "a demonstration tomorrow" and "SR 30%" in entry.reasons[1]
-    stored = moves.stored_verdict(tracking.get_version(MODEL, "1"))
+    stored = verdicts.stored_verdict(tracking.get_version(MODEL, "1"))
     assert stored["promote"] is False and stored["policy"]["min_trials"] == 50
 
 
 def test_drift_is_told(home, bundles, tmp_path):
     two_champions(tmp_path, bundles)
     tracking.set_alias(MODEL, "champion", "1")
-    assert moves.check(MODEL) == ["alias 'champion' points at version 1, and the ledger has it at 2"]
+    assert drift.check(MODEL) == ["alias 'champion' points at version 1, and the ledger has it at 2"]
     assert not step.verify(tmp_path / "b" / "promotion")
     tracking.set_alias(MODEL, "champion", "2")
     tracking.set_alias(MODEL, "mine", "1")
-    assert moves.check(MODEL) == ["alias 'mine' points at version 1, and the ledger has no entry for it"]
+    assert drift.check(MODEL) == ["alias 'mine' points at version 1, and the ledger has no entry for it"]
     with tracking.connection() as client:
         client.delete_registered_model_alias(MODEL, "mine")
         client.delete_registered_model_alias(MODEL, "champion")
-    assert moves.check(MODEL) == ["alias 'champion' is not set, and the ledger has it at version 2"]
+    assert drift.check(MODEL) == ["alias 'champion' is not set, and the ledger has it at version 2"]
     (home / "bundles" / bundles[1].digest / "config.json").unlink()
-    assert "bundle of version 2 is missing or damaged" in moves.check(MODEL)[1]
+    assert "bundle of version 2 is missing or damaged" in drift.check(MODEL)[1]
 
 
 def test_a_kill_between_ledger_and_alias_is_put_right_by_running_again(home, bundles, tmp_path, monkeypatch):
@@ -245,6 +245,6 @@ def test_a_kill_between_ledger_and_alias_is_put_right_by_running_again(home, bun
         patch.setattr(tracking, "set_alias", killed)
         with pytest.raises(KeyboardInterrupt):
             promote(tmp_path, inputs)
-    assert moves.check(MODEL) == ["alias 'champion' is not set, and the ledger has it at version 1"]
+    assert drift.check(MODEL) == ["alias 'champion' is not set, and the ledger has it at version 1"]
     assert promote(tmp_path, inputs)["promoted"] and champion() == "1"
-    assert moves.check(MODEL) == []
+    assert drift.check(MODEL) == []

@@ -7,7 +7,7 @@ import pytest
 
 from components.adapters import tracking
 from components.ledger import Ledger
-from components.promote import moves
+from components.promote import moves, verdicts
 from components.promote.evidence import gather
 from components.promote.gate import Policy, verify
 from model.errors import UserError
@@ -57,14 +57,18 @@ def test_a_gate_of_ones_own_is_taken_and_asked_again_by_hand(home, bundles, tmp_
     policy.write_text("min_trials: 101\n")
     refused = promote(tmp_path, registered(tmp_path, bundles[0], range(90)), policy=str(policy))
     assert refused["verdict"] == "not promoted: 100 trials, at least 101 are asked for"
-    assert moves.stored_policy(tracking.get_version(MODEL, "1")) == Policy(min_trials=101)
+    version = tracking.get_version(MODEL, "1")
+    assert verdicts.standing_verdict(version, "champion").policy == Policy(min_trials=101)
 
 
 def test_thresholds_of_an_older_verdict_are_a_policy(home, bundles, tmp_path):
     registered(tmp_path, bundles[0], range(90))
     version = tracking.get_version(MODEL, "1")
-    tracking.tag_version(version, {moves.VERDICT_TAG: json.dumps({"promote": True, "thresholds": {"min_trials": 60}})})
-    assert moves.stored_policy(tracking.get_version(MODEL, "1")) == Policy(min_trials=60)
+    tracking.tag_version(
+        version, {verdicts.VERDICT_TAG: json.dumps({"promote": True, "thresholds": {"min_trials": 60}})}
+    )
+    found = verdicts.standing_verdict(tracking.get_version(MODEL, "1"), "champion")
+    assert found.policy == Policy(min_trials=60) and found.inputs
 
 
 def test_trials_that_the_evaluation_did_not_count_are_refused(home, bundles, tmp_path):
@@ -79,16 +83,16 @@ def test_stored_trials_that_were_edited_do_not_move_the_alias(first, home):
     (stored,) = (home / "trials").iterdir()
     stored.write_bytes(stored.read_bytes().replace(b"failure", b"success"))
     with pytest.raises(UserError, match="were changed after they were stored"):
-        moves.judge(version, "champion", Policy())
+        verdicts.judge(version, "champion", Policy())
 
 
 def test_a_verdict_against_a_champion_of_before_moves_nothing(first, bundles, tmp_path):
     promote(tmp_path / "b", registered(tmp_path / "b", bundles[1], range(9, 89)))
     version = tracking.get_version(MODEL, "2")
-    passed = moves.judge(version, "champion", Policy(max_drop=1.0))
+    passed = verdicts.judge(version, "champion", Policy(max_drop=1.0))
     registered(tmp_path / "c", bundles[2], range(95))
     third = tracking.get_version(MODEL, "3")
-    moves.promote(third, "champion", moves.judge(third, "champion", Policy()))
+    moves.promote(third, "champion", verdicts.judge(third, "champion", Policy()))
     entries = len(Ledger().entries())
     with pytest.raises(UserError, match="given on champion evaluation .* edited or replaced; judge again"):
         moves.promote(version, "champion", passed)
