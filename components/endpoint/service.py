@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint.alarms import Watches
 from components.endpoint.batching import Answered, Batcher, Work
 from components.endpoint.contract import Contract
 from components.endpoint.errors import BadMessage, BadObservation, Refused, Unavailable, UnsafeAction
@@ -52,6 +53,7 @@ class Service:
         )
         self.guard_mode = guard_mode
         self.shadowing = Shadowing(self.batcher, self.metrics, guard_mode)
+        self.watches = Watches(self.metrics)
         self.warm = False
         self.draining = False
         self._deadline_seconds = deadline_seconds
@@ -215,6 +217,7 @@ class Service:
             raise BadObservation("a running chunk belongs to one observation: send it alone, not in a batch")
         running = read_running(message, served.contract, episode.last_chunk)
         seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
+        alarms = self.watches.look(f"{session.client}/{message.get('session_id', '')}", served, requests)
         work = Work(
             served=served,
             requests=requests,
@@ -239,7 +242,8 @@ class Service:
         self.metrics.count("observations", len(sent), version=served.model_version)
         if self.routes.shadow is not None:
             self.shadowing.compare(self.routes.shadow, requests, seeds, running, sent)
-        return self._reply(episode, answered, guarded, np.stack(sent) if is_batch else sent[0], seeds, is_batch)
+        reply = self._reply(episode, answered, guarded, np.stack(sent) if is_batch else sent[0], seeds, is_batch)
+        return {**reply, "alarms": alarms} if alarms else reply
 
     def _reply(
         self,

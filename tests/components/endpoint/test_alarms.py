@@ -202,3 +202,13 @@ def test_alarms_are_counted_logged_once_and_kept_apart_by_robot(statistics, bund
     assert caplog.text.count("input alarm state_range: waist is outside") == 1
     watches.look("robot-3", served, [scene.request()])  # over the limit: the oldest is forgotten
     assert watches.look("robot-1", served, [odd()]) == []
+
+
+def test_the_reply_tells_the_robot(start, slow_bundle, observation, robot):
+    server = start(slow_bundle())
+    odd = observation | {"observation.state": np.full(14, 40.0, dtype=np.float32)}
+    with robot(server.host) as client:
+        replies = [client.ask(odd) for _ in range(SUSTAINED)] + [client.ask(observation)]
+    assert ["alarms" in reply for reply in replies] == [False] * (SUSTAINED - 1) + [True, False]
+    assert "other units" in replies[SUSTAINED - 1]["alarms"][0]
+    assert replies[SUSTAINED - 1]["actions"].shape == (10, 14)
