@@ -1,4 +1,4 @@
-"""Where a DAG runs: a laptop or a cluster, with which images, environment and resources (`profiles/*.yaml`)."""
+"""Where a DAG runs: a laptop or a cluster, with which images, storage, resources and limits (`profiles/*.yaml`)."""
 
 import dataclasses
 import os
@@ -6,20 +6,83 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from components import typed
 from components.images import IMAGES
-from components.steps import STEPS, Step, check_value
+from components.steps import STEPS, Step
+from components.toleration import Toleration
 from model.errors import UserError, unknown_name
 from pipelines.parameters import read_yaml
 
 PROFILES = Path(__file__).parent / "profiles"
+_QUANTITIES = ("cpu", "memory", "scratch", "shm")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Resources:
-    """What a step asks for, in Kubernetes' units; empty: the cluster's default."""
+class StepSettings:
+    """One step's pod. What is left out is that of `every_step`, and there the cluster's default.
+
+    Attributes:
+        cpu, memory: requests and limits at once, in Kubernetes' units.
+        scratch: the most that it may keep on its node's disk, where the state folder lies. KFP can request no
+            ephemeral storage; the limit evicts the step that fills a disk, and not its neighbours.
+        shm: /dev/shm, kept in memory; it counts as memory.
+        gpu: type of the accelerator, as a resource name. gpus: how many; 0: none.
+        retries: after a failure; a step resumes from what its last attempt wrote.
+        backoff: seconds before the first retry, twice as many before each next.
+        timeout: seconds after which an attempt is ended; 0: never.
+        node_selector: labels of the nodes that may run it.
+        tolerations: of the nodes' taints.
+    """
 
     cpu: str = ""
     memory: str = ""
+    scratch: str = ""
+    shm: str = ""
+    gpu: str = "nvidia.com/gpu"
+    gpus: int = 0
+    retries: int = 0
+    backoff: int = 60
+    timeout: int = 0
+    node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in _QUANTITIES:
+            if value := getattr(self, name):
+                typed.match(f"{name} of a step", value, typed.QUANTITY, "a quantity such as 4, 500m or 16Gi")
+        typed.match("gpu of a step", self.gpu, typed.LABEL_KEY, "a resource name such as nvidia.com/gpu")
+        for name in ("gpus", "retries", "backoff", "timeout"):
+            typed.at_least(f"{name} of a step", getattr(self, name), 0)
+        typed.labels("node_selector of a step", self.node_selector)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How steps hand each other their bytes.
+
+    Attributes:
+        mode: "object": through `url` (LINGBOT_STORAGE), nothing is shared but the object store; "claim": through a
+            persistent volume claim (ReadWriteMany), whose state folder all steps see.
+        url: s3://bucket/prefix; in mode "claim" optional, and then results are published there too.
+        claim: its name; `user` must be able to write there. mount: where steps see it.
+    """
+
+    mode: Literal["object", "claim"] = "object"
+    url: str = ""
+    claim: str = ""
+    mount: str = "/mnt/lingbot"
+
+    def __post_init__(self) -> None:
+        if self.mode == "object" and self.claim:
+            raise UserError(
+                f"storage.claim is '{self.claim}' in mode object, which mounts none: set storage.mode to claim."
+            )
+        if self.mode == "claim" and not self.claim:
+            raise UserError("storage.mode is claim without storage.claim: name a ReadWriteMany claim.")
+        if self.url and "://" not in self.url:
+            raise UserError(f"storage.url is '{self.url}': a pod sees no folder of yours, so give s3://bucket/prefix.")
+        if not self.mount.startswith("/"):
+            raise UserError(f"storage.mount is '{self.mount}': it must be an absolute path.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +95,13 @@ class Profile:
         threads: of arithmetic in a step; 0: as many as there are idle cores when the run starts.
         images: role (data, train, simulation) -> image; the others are those of components/images.py.
         environment: of every step.
-        resources: step -> Resources.
+        secrets: environment variable -> "secret/key", of every step.
+        storage: see `Storage`.
+        every_step: what holds for steps that do not say otherwise.
+        steps: step -> what it says otherwise.
+        labels: of every pod, for whoever pays.
+        image_pull_secrets: names.
+        user: id that the steps run as.
     """
 
     name: str
@@ -40,41 +109,70 @@ class Profile:
     threads: int = 0
     images: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    resources: Mapping[str, Resources] = dataclasses.field(default_factory=dict)
+    secrets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    storage: Storage = dataclasses.field(default_factory=Storage)
+    every_step: StepSettings = dataclasses.field(default_factory=StepSettings)
+    steps: Mapping[str, StepSettings] = dataclasses.field(default_factory=dict)
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    image_pull_secrets: tuple[str, ...] = ()
+    user: int = 1000
 
     def __post_init__(self) -> None:
         for role in self.images:
             if role not in IMAGES:
                 raise unknown_name("image role in the profile", role, IMAGES)
-        for step in self.resources:
+        for step in self.steps:
             if step not in STEPS:
                 raise unknown_name("step in the profile", step, STEPS)
         if self.threads < 0:
             raise UserError(
                 f"threads of profile '{self.name}' is {self.threads}: it must be 0 (chosen at the start) or more"
             )
+        typed.environment(self.environment, self.secrets)
+        typed.labels("labels", self.labels)
+        typed.at_least("user", self.user, 1)
+        if self.runner == "cluster" and self.storage.mode == "object" and not self.storage.url:
+            raise UserError(
+                f"profile '{self.name}' has no storage.url: steps on a cluster hand each other their bytes through "
+                "s3://bucket/prefix, or through a claim (storage.mode: claim)"
+            )
+        for variable in ("LINGBOT_STORAGE", "LINGBOT_HOME"):
+            if self.runner == "cluster" and variable in self.environment:
+                raise UserError(
+                    f"environment of profile '{self.name}' sets {variable}: it follows from storage, so leave it out"
+                )
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Profile":
-        resources = {step: Resources(**given) for step, given in values["resources"].items()}
-        return cls(**{**values, "resources": resources})
+        return typed.read(cls, values, f"profile '{values['name']}'")
+
+    def image_of(self, step: Step) -> str:
+        return self.images.get(step.image, IMAGES[step.image])
+
+    def tagged(self) -> list[str]:
+        """Roles whose image is named by a tag, which can be moved under a compiled pipeline."""
+        return sorted({step.image for step in STEPS.values() if "@sha256:" not in self.image_of(step)})
+
+    def with_images(self, images: Mapping[str, str]) -> "Profile":
+        """The profile with these images (role -> image) before its own."""
+        return dataclasses.replace(self, images={**self.images, **images})
 
     def configure(self, task: Any, step: Step) -> Any:
         """Applies the profile to a KFP task; returns it."""
-        # A record in the registry is no function of the inputs alone: KFP must ask the step, which asks the registry.
-        task.set_caching_options(not step.effects)
+        # KFP's cache key is what KFP sees. A record in the registry is no function of that, nor are the bytes behind
+        # the name of a dataset or checkpoint: there KFP must ask the step, which knows by its fingerprint.
+        task.set_caching_options(not (step.effects or step.sources or step.listings))
         if step.image in self.images:
             task.set_container_image(self.images[step.image])
         for name, value in self.environment.items():
             task.set_env_variable(name, value)
-        resources = self.resources.get(step.name, Resources())
-        if resources.cpu:
-            task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
-        if resources.memory:
-            task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+        if self.runner == "cluster":
+            from pipelines.pod import configure_pod
+
+            configure_pod(task, step, self)
         return task
 
 
@@ -93,20 +191,28 @@ def load_profile(name: str) -> Profile:
             else UserError(f"there is no profile file {name}")
         )
     values = read_yaml(path)
-    fields = {field.name for field in dataclasses.fields(Profile)} - {"name"}
-    for key in values:
-        if key not in fields:
-            raise unknown_name(f"key of profile {path}", key, fields)
     if "runner" not in values:
         raise UserError(f"profile {path} has no 'runner': it must be local or cluster")
-    resources = {step: _read_resources(step, given) for step, given in values.pop("resources", {}).items()}
-    runner = check_value(f"runner of {path}", values.pop("runner"), Literal["local", "cluster"])
-    return Profile(name=path.stem, runner=runner, resources=resources, **values)
+    # A step says what differs: the rest is every_step's, mappings key by key.
+    common = values.get("every_step", {})
+    steps = values.get("steps", {})
+    if isinstance(common, dict) and isinstance(steps, dict):
+        values["steps"] = {
+            step: {**common, **given} if isinstance(given, dict) else given for step, given in steps.items()
+        }
+    return typed.read(Profile, {**values, "name": path.stem}, f"profile {path}")
 
 
-def _read_resources(step: str, given: Mapping[str, Any]) -> Resources:
-    known = {field.name for field in dataclasses.fields(Resources)}
-    for name in given:
-        if name not in known:
-            raise unknown_name(f"resource of '{step}' in the profile", name, known)
-    return Resources(**{name: str(value) for name, value in given.items()})
+def load_images(path: Path) -> dict[str, str]:
+    """Role -> image, as containers/build.py writes them.
+
+    Raises:
+        UserError: it cannot be read, or names an unknown role.
+    """
+    images = read_yaml(path)
+    for role, image in images.items():
+        if role not in IMAGES:
+            raise unknown_name(f"image role in {path}", str(role), IMAGES)
+        if not isinstance(image, str):
+            raise UserError(f"{role} of {path} is {image!r}: it must be an image by digest")
+    return images

@@ -9,6 +9,7 @@ import yaml
 
 from components import typed
 from components.images import IMAGES
+from components.toleration import Toleration
 from model.errors import UserError
 
 
@@ -31,22 +32,6 @@ class Resources:
                 f"resources.{name}", getattr(self, name), typed.QUANTITY, "a quantity such as 64, 500m or 512Gi"
             )
         typed.match("resources.gpu", self.gpu, typed.LABEL_KEY, "a resource name such as nvidia.com/gpu")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Toleration:
-    """As in a pod. `key` "" with `operator` Exists tolerates everything."""
-
-    key: str = ""
-    operator: Literal["Exists", "Equal"] = "Exists"
-    value: str = ""
-    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
-
-    def __post_init__(self) -> None:
-        if self.operator == "Exists" and self.value:
-            raise UserError(f"a toleration of '{self.key}' has the value '{self.value}': operator must be Equal then.")
-        if not self.key and self.operator == "Equal":
-            raise UserError("a toleration without a key tolerates everything: its operator must be Exists.")
 
 
 @dataclass(frozen=True, kw_only=True)
