@@ -46,6 +46,7 @@ def execute(
     run_id: str | None = None,
     *,
     version: str | None = None,
+    task: str | None = None,
 ) -> Artifact:
     """Executes a step, unless that very execution is finished already.
 
@@ -55,6 +56,7 @@ def execute(
         parameters: any of the step's; the others have their defaults.
         run_id: where progress is written; None: to the log.
         version: the code version to record; None: computed from the step's module.
+        task: what the run calls this execution; None: as the step.
 
     Returns:
         The manifest. The files are in `records.data_folder(step, fingerprint)`.
@@ -70,7 +72,7 @@ def execute(
     digests = {name: artifact.digest for name, artifact in inputs.items()}
     sources = source_digests(step, values)
     identity = fingerprint(step.name, digests, values, sources, version)
-    progress = open_progress(step.name, run_id)
+    progress = open_progress(task or step.task, run_id)
     try:
         progress.event("start", fingerprint=identity)
         with records.lock(step.name, identity, lambda holder: progress.message(f"waiting for process {holder}")):

@@ -28,6 +28,9 @@ class Step:
             name count in the fingerprint, not just the name.
         listings: its parameters that name a file which lists others, and the module whose `digest(name, value)` is that
             of everything they name.
+        many: those of its inputs that are lists: as many executions of their maker as the run has.
+        study: only a study of the amount of data has it (pipelines/study.py).
+        label: of one of several executions of a step in one run; see `task`.
         effects: it changes something outside of its artefact (the registry). Its module also has
             `verify(output) -> bool`, whether that is still there, and KFP itself must not cache it.
     """
@@ -39,7 +42,15 @@ class Step:
     image: str
     sources: tuple[str, ...] = ()
     listings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    many: tuple[str, ...] = ()
+    study: bool = False
+    label: str = ""
     effects: bool = False
+
+    @property
+    def task(self) -> str:
+        """What a run calls it: its name, and which one it is where the run has several, as pretrain@0.5-1."""
+        return f"{self.name}@{self.label}" if self.label else self.name
 
     def load(self) -> types.ModuleType:
         return importlib.import_module(self.module)
@@ -88,9 +99,17 @@ _TABLE = (
         image="data",
     ),
     Step(
+        name="subset",
+        module="components.subset.step",
+        inputs={"packed": ("pack",)},
+        artifact="subset",
+        image="data",
+        study=True,
+    ),
+    Step(
         name="pretrain",
         module="components.train.pretrain",
-        inputs={"packed": ("pack",), "tokens": ("extract_depth_tokens",)},
+        inputs={"packed": ("pack", "subset"), "tokens": ("extract_depth_tokens",)},
         artifact="checkpoint",
         image="train",
         sources=("initial_checkpoint",),
@@ -99,7 +118,7 @@ _TABLE = (
     Step(
         name="finetune",
         module="components.train.finetune",
-        inputs={"packed": ("pack",), "tokens": ("extract_depth_tokens",), "checkpoint": ("pretrain",)},
+        inputs={"packed": ("pack", "subset"), "tokens": ("extract_depth_tokens",), "checkpoint": ("pretrain",)},
         artifact="policy",
         image="train",
     ),
@@ -109,6 +128,15 @@ _TABLE = (
         inputs={"policy": ("finetune",), "packed": ("pack",)},
         artifact="evaluation",
         image="simulation",
+    ),
+    Step(
+        name="study",
+        module="components.study.step",
+        inputs={"evaluations": ("evaluate",)},
+        artifact="study",
+        image="train",
+        many=("evaluations",),
+        study=True,
     ),
     Step(
         name="register",
@@ -159,8 +187,21 @@ def choose(steps: Iterable[Step], leave_out: Iterable[str]) -> tuple[Step, ...]:
     return tuple(chosen.values())
 
 
+def spread(step: Step, makers: Mapping[str, Iterable[str]]) -> Step:
+    """The step with an input for each element of its lists: `evaluations[0]`, `evaluations[1]`, ...
+
+    Args:
+        step: with `many`.
+        makers: name of a list -> who makes each of its elements, in order.
+    """
+    assert makers.keys() == set(step.many), f"{step.name} has the lists {step.many}, was given {list(makers)}"
+    single = {name: made_by for name, made_by in step.inputs.items() if name not in makers}
+    elements = {f"{name}[{n}]": (task,) for name, tasks in makers.items() for n, task in enumerate(tasks)}
+    return dataclasses.replace(step, inputs={**single, **elements}, many=())
+
+
 def maker(step: Step, input_name: str) -> str:
-    """The step that makes an input, in a DAG returned by `choose`."""
+    """The task that makes an input, in a DAG returned by `choose`."""
     (name,) = step.inputs[input_name]
     return name
 

@@ -5,29 +5,30 @@ from pathlib import Path
 from model.errors import UserError
 from pipelines.parameters import RunParameters
 from pipelines.profile import Profile
-from pipelines.shape import source_of
+from pipelines.shape import MAIN, STUDY, run_steps, source_of
 
 
-def compile_pipeline(parameters: RunParameters, profile: Profile, folder: Path) -> Path:
+def compile_pipeline(parameters: RunParameters, profile: Profile, folder: Path, pipeline: str = MAIN) -> Path:
     """Writes the pipeline's YAML into a folder; returns its path.
 
     The name of the file says where the data comes from, as that decides the steps: `demonstrations_to_policy.yaml`
     collects, `demonstrations_to_policy_ingest.yaml` ingests.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: the folder cannot be written to, or the parameters give no such study.
     """
     from kfp import compiler
 
-    from pipelines import demonstrations_to_policy
+    from pipelines import demonstrations_to_policy, study
 
     source = source_of(parameters)
-    name = demonstrations_to_policy.NAME + ("" if source == "collect" else f"_{source}")
+    _, values = run_steps(pipeline, parameters)
+    name = pipeline + ("" if source == "collect" else f"_{source}")
     path = folder / f"{name}.yaml"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot write to {folder} ({error.strerror}): give another folder with --output") from error
-    pipeline = demonstrations_to_policy.build(source, parameters.steps, profile)
-    compiler.Compiler().compile(pipeline, str(path))
+    build = {MAIN: demonstrations_to_policy.build, STUDY: study.build}[pipeline]
+    compiler.Compiler().compile(build(source, values, profile), str(path))
     return path

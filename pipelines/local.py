@@ -11,6 +11,7 @@ import sys
 from components import state
 from components.liveness import RUN_ID, end_with_run
 from pipelines.profile import Profile
+from pipelines.shape import MAIN, STUDY
 
 
 def main(run_id: str) -> int:
@@ -19,10 +20,11 @@ def main(run_id: str) -> int:
     request = json.loads((state.run_folder(run_id) / "run.json").read_text())
     from kfp import local
 
-    from pipelines import demonstrations_to_policy
+    from pipelines import demonstrations_to_policy, study
 
+    build = {MAIN: demonstrations_to_policy.build, STUDY: study.build}[request["pipeline"]]
     steps = {step["name"]: step["parameters"] for step in request["steps"]}
-    pipeline = demonstrations_to_policy.build(request["source"], steps, Profile.from_json(request["profile"]))
+    pipeline = build(request["source"], steps, Profile.from_json(request["profile"]))
     # Our fingerprints decide what runs again, and look at the bytes; KFP's own cache does neither, so it stays off.
     local.init(
         local.SubprocessRunner(use_venv=False),

@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-PIPELINES = ("demonstrations_to_policy",)
+PIPELINES = ("demonstrations_to_policy", "study")
 
 
 def add_pipeline_argument(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ extra takes back that step and, through the inputs that the records name, whatev
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from components import records
@@ -46,23 +47,24 @@ def make_plan(
 
     Args:
         steps: of `choose`: in order, each input with one maker.
-        parameters: step -> complete parameters.
+        parameters: task -> complete parameters.
         version: module -> version of its code.
 
     Raises:
         UserError: a parameter names a file that does not exist.
     """
     planned: dict[str, PlannedStep] = {}
+    version = cache(version)  # a study has each step many times
     for step in steps:
         inputs = {name: planned[maker(step, name)].artifact for name in step.inputs}
         waiting = sorted({maker(step, name) for name, artifact in inputs.items() if artifact is None})
         if waiting:
-            planned[step.name] = PlannedStep(
+            planned[step.task] = PlannedStep(
                 step=step, why=f"{' and '.join(waiting)} run{'s' * (len(waiting) == 1)} first"
             )
         else:
             made = {name: artifact for name, artifact in inputs.items() if artifact is not None}
-            planned[step.name] = _plan_step(step, made, parameters[step.name], version(step.module))
+            planned[step.task] = _plan_step(step, made, parameters[step.task], version(step.module))
     return list(planned.values())
 
 
@@ -109,7 +111,7 @@ def take_back(
     Records of other parameters or other code stay: they were made from bytes that were right then.
 
     Returns:
-        Step with wrong bytes -> the steps that run again because of it.
+        Task with wrong bytes -> the tasks that run again because of it.
     """
     taken: dict[str, list[str]] = {}
     for broken in plan:
@@ -125,13 +127,13 @@ def take_back(
                     (source.step, source.fingerprint) in stale or (source.step, source.digest) in stale_digests
                     for source in record.inputs.values()
                 )
-                if from_stale and _is_planned(record, parameters[record.step], version(later.step.module)):
+                if from_stale and _is_planned(record, parameters[later.step.task], version(later.step.module)):
                     stale.add((record.step, record.fingerprint))
                     stale_digests.add((record.step, record.digest))
-                    dependents.append(record.step)
+                    dependents.append(later.step.task)
         for step, fingerprint in stale:
             records.invalidate(step, fingerprint)
-        taken[broken.step.name] = dependents
+        taken[broken.step.task] = dependents
     return taken
 
 

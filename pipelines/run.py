@@ -26,7 +26,7 @@ from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
 from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
-from pipelines.shape import dag_steps, source_of
+from pipelines.shape import STUDY, run_steps, source_of
 from pipelines.summary import summary_lines
 from pipelines.twin import find_twin
 
@@ -56,12 +56,15 @@ class LocalRun:
         stream: TextIO | None = None,
     ) -> None:
         source = source_of(parameters)
-        self.steps = dag_steps(source)
+        self.steps, self.values = run_steps(pipeline, parameters)
         self.parameters = parameters
         self.id = state.new_run_id()
         self.folder = state.run_folder(self.id)
         self.stream = stream or sys.stdout
         self.threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or profile.threads or idle_cores()
+        if pipeline == STUDY:
+            # Policies that train side by side would wait for each other at every barrier of theirs.
+            self.threads = max(1, self.threads // parameters.steps[STUDY]["parallel"])
         self.record: dict[str, Any] = {
             "schema_version": 1,
             "id": self.id,
@@ -76,7 +79,7 @@ class LocalRun:
             "threads": self.threads,
             "provenance": provenance(parameters.to_json(), data=data),
             "steps": [
-                {"name": step.name, "status": "waiting", "parameters": parameters.steps[step.name]}
+                {"name": step.task, "step": step.name, "status": "waiting", "parameters": self.values[step.task]}
                 for step in self.steps
             ],
             "error": None,
@@ -129,9 +132,9 @@ class LocalRun:
 
     def _prepare(self) -> Sequence[PlannedStep]:
         """Plans, reads every stored byte of the plan, and takes back what is not right any more."""
-        plan = make_plan(self.steps, self.parameters.steps)
-        for broken, dependents in take_back(plan, self.parameters.steps).items():
-            planned = next(planned for planned in plan if planned.step.name == broken)
+        plan = make_plan(self.steps, self.values)
+        for broken, dependents in take_back(plan, self.values).items():
+            planned = next(planned for planned in plan if planned.step.task == broken)
             self.say(f"changed: {planned.faults[0]}" + _and_more(planned.faults))
             self.say(f"  {', '.join([broken, *dependents])} run{'s' * (not dependents)} again")
         mark_verified(plan, self.id)
@@ -143,7 +146,7 @@ class LocalRun:
 
     def _reuse(self, plan: Sequence[PlannedStep]) -> None:
         """Takes every step as it stands: starting ten processes to hear the same took 9 of a second run's 24 s."""
-        states = [StepState(planned.step.name) for planned in plan]
+        states = [StepState(planned.step.task) for planned in plan]
         for step, planned in zip(states, plan, strict=True):
             assert planned.artifact is not None
             step.status, step.seconds, step.fingerprint = "cached", 0.0, planned.artifact.fingerprint
@@ -151,16 +154,16 @@ class LocalRun:
         self._take_states(states)
 
     def _say_plan(self, plan: Sequence[PlannedStep]) -> None:
-        finished = [planned.step.name for planned in plan if planned.artifact is not None]
+        finished = [planned.step.task for planned in plan if planned.artifact is not None]
         size = sum(planned.artifact.size for planned in plan if planned.artifact is not None)
         if finished:
             self.say(f"finished before, {size / 2**20:.0f} MiB verified: {', '.join(finished)}")
         first = next((planned for planned in plan if planned.artifact is None), None)
         if first is not None:
-            self.say(f"runs from {first.step.name}: {first.why}")
+            self.say(f"runs from {first.step.task}: {first.why}")
 
     def _run_dag(self) -> None:
-        states = [StepState(step.name) for step in self.steps]
+        states = [StepState(step.task) for step in self.steps]
         reports: list[dict[str, Any]] = []
         with _kfp_process(self.id, self.folder, reports) as process, open_view(self.stream) as view:
             going = True
@@ -195,20 +198,24 @@ class LocalRun:
             entry["status"], entry["seconds"], entry["fingerprint"] = step.status, step.seconds, step.fingerprint
             if step.status in ("done", "cached") and "digest" not in entry:
                 assert step.fingerprint is not None
-                artifact = records.load_artifact(step.name, step.fingerprint)
+                artifact = records.load_artifact(entry["step"], step.fingerprint)
                 assert artifact is not None, f"{step.name} said that it is finished and has no record"
-                timing = records.read_timing(step.name, step.fingerprint)
+                timing = records.read_timing(entry["step"], step.fingerprint)
                 entry |= {
                     "digest": artifact.digest,
                     "summary": artifact.summary,
-                    "folder": str(records.data_folder(step.name, step.fingerprint)),
+                    "folder": str(records.data_folder(entry["step"], step.fingerprint)),
                     "bytes": artifact.size,
                     "made_in_seconds": timing["seconds"] if timing else None,
                 }
         self._save()
 
     def _finish(self) -> None:
-        """Serves the policy for a moment and checks the endpoint, then writes the report."""
+        """Serves the policy for a moment and checks the endpoint, then writes the report. A study has its own page."""
+        if self.record["pipeline"] == STUDY:
+            page = Path(self.record["steps"][-1]["folder"]) / "study.html"
+            self.record["report"] = str(shutil.copyfile(page, self.folder / "report.html"))
+            return
         from components.endpoint.check import check_served
         from pipelines.report import write_report
 

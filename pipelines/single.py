@@ -10,7 +10,7 @@ from components.steps import Step, get_step, maker
 from model.errors import UserError, unknown_name
 from pipelines.parameters import RunParameters
 from pipelines.plan import make_plan
-from pipelines.shape import SOURCES, dag_steps, source_of
+from pipelines.shape import SOURCES, source_of, steps_with
 
 
 def resolve_inputs(name: str, parameters: RunParameters, given: Sequence[str]) -> tuple[Step, dict[str, Artifact]]:
@@ -25,7 +25,7 @@ def resolve_inputs(name: str, parameters: RunParameters, given: Sequence[str]) -
         UserError: an unknown input, no manifest, or an earlier step that is not finished (with what to run).
     """
     source = name if name in SOURCES else source_of(parameters)
-    steps = {step.name: step for step in dag_steps(source)}
+    steps = {step.name: step for step in steps_with(name, source)}
     step = steps[name]
     inputs: dict[str, Artifact] = {}
     for text in given:
@@ -54,7 +54,7 @@ def resolve_inputs(name: str, parameters: RunParameters, given: Sequence[str]) -
 
 def exported_inputs(name: str, parameters: RunParameters, folder: Path) -> list[str]:
     """Takes the inputs of a step that lie in `folder/<step>` into the state folder; returns them as NAME=MANIFEST."""
-    steps = {step.name: step for step in dag_steps(name if name in SOURCES else source_of(parameters))}
+    steps = {step.name: step for step in steps_with(name, name if name in SOURCES else source_of(parameters))}
     given = []
     for key in steps[name].inputs:
         manifest = folder / maker(steps[name], key) / MANIFEST

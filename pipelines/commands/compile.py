@@ -22,6 +22,6 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.profile import load_profile
 
     parameters = load_parameters(args.params, settings_of(args))
-    path = compile_pipeline(parameters, load_profile(args.profile), args.output)
+    path = compile_pipeline(parameters, load_profile(args.profile), args.output, args.pipeline)
     print(path)
     return 0

@@ -12,7 +12,7 @@ import pytest
 from components.steps import STEPS
 from tests.pipelines.conftest import House
 
-ALL = [name for name in STEPS if name != "ingest"]
+ALL = [name for name in STEPS if name not in ("ingest", "subset", "study")]
 FROM_PACK = ["pack", "pretrain", "pretrain from 0", "finetune", "finetune from 0", "evaluate", "register", "promote"]
 
 
