@@ -1,4 +1,7 @@
-"""What a run was made from and on: code, parameters, seeds, package versions, hardware and the command line."""
+"""What a run was made from and on: code, data, parameters, seeds, packages, images, hardware and the command line.
+
+`components.provenance_files` says where such a record is kept.
+"""
 
 import os
 import platform
@@ -12,7 +15,10 @@ from typing import Any
 from components import state
 from components.adapters.versioning import Git
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no images, and of the data no digests
+# What DVC writes into a checkout is a result, not code: it makes no run dirty.
+RESULTS = ("dvc.lock", "metrics", "plots")
+IMAGE = "LINGBOT_IMAGE"  # the image that this process runs in, by digest where its pod says so
 # What of the processor changes results or speed: the widest arithmetic that libraries choose by.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -21,23 +27,42 @@ _SECRET_NAME = re.compile(r"(key|token|secret|password|credential)", re.IGNORECA
 _ADDRESS_PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
 
 
-def provenance(parameters: Mapping[str, Any], *, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def provenance(
+    parameters: Mapping[str, Any],
+    *,
+    data: Mapping[str, Any] | None = None,
+    images: Mapping[str, str] | None = None,
+    threads: int | None = None,
+) -> dict[str, Any]:
     """A record of this moment, JSON-able.
 
     Args:
         parameters: of the run, complete (as `RunParameters.to_json` gives them).
         data: where the data came from, if a tag was given: {tag, commit, digests}.
+        images: role -> image of a run on a cluster.
+        threads: of arithmetic in a step, where the run chose them.
     """
-    code = Git(state.checkout()).state()
+    code = Git(state.checkout()).state(without=RESULTS)
     return {
         "schema_version": SCHEMA_VERSION,
         "code": {"commit": code.commit, "dirty": code.dirty, "changed": list(code.changed)},
         "data": dict(data) if data else None,
         "parameters": dict(parameters),
         "seeds": dict(sorted(find_seeds(parameters))),
+        "threads": threads,
         "packages": package_versions(),
+        "images": image_digests({**(images or {}), **({"here": here} if (here := os.environ.get(IMAGE)) else {})}),
         "hardware": hardware(),
         "command": [*_without_secrets(sys.argv)],
+    }
+
+
+def image_digests(images: Mapping[str, str]) -> dict[str, dict[str, str | None]]:
+    """Role -> {reference, digest}; the digest is None where the reference is a tag, which can be moved."""
+    named = {role: (reference, *reference.partition("@sha256:")[1:]) for role, reference in sorted(images.items())}
+    return {
+        role: {"reference": reference, "digest": f"sha256:{digest}" if found else None}
+        for role, (reference, found, digest) in named.items()
     }
 
 

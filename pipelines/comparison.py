@@ -8,10 +8,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from components.artifacts import Artifact
 from components.steps import STEPS
 from model.errors import UserError
-from pipelines.history import read_run
-from pipelines.tags import find_release
 
 BITWISE, TOLERANCE, DIFFERENT = "bitwise equal", "within tolerance", "different"
 OPEN_LOOP_TOLERANCE = 0.05
@@ -32,6 +31,7 @@ class Result:
         digests: step -> digest of its artefact.
         figures: of the evaluation, flat: "closed_loop.policy.sr" -> 0.9.
         environment: hardware, packages and threads.
+        bundle: digest of the exported policy; None where there is none.
     """
 
     name: str
@@ -41,41 +41,65 @@ class Result:
     digests: Mapping[str, str]
     figures: Mapping[str, float]
     environment: Mapping[str, Any]
-
-
-def load_result(reference: str) -> Result:
-    """The result of a release's tag, or of a run by its id (`last` is the newest).
-
-    Raises:
-        UserError: there is no such, or the run has made nothing.
-    """
-    if reference.startswith(("data/", "exp/")):
-        release = find_release(reference)
-        return of_release(reference, release.record)
-    return of_run(read_run(reference))
+    bundle: str | None = None
 
 
 def of_run(run: Mapping[str, Any]) -> Result:
-    finished = [entry for entry in run["steps"] if entry.get("digest")]
+    finished = {entry["name"]: entry for entry in run["steps"] if entry.get("digest")}
     if not finished:
         raise UserError(f"run {run['id']} finished no step: there is nothing to compare")
-    return Result(
-        name=run["id"],
-        parameters={entry["name"]: entry["parameters"] for entry in run["steps"]},
-        digests={entry["name"]: entry["digest"] for entry in finished},
-        figures=_figures({entry["name"]: entry["summary"] for entry in finished}),
-        **_origin(run["provenance"], run["threads"]),
+    return _result(
+        run["id"],
+        {entry["name"]: entry["parameters"] for entry in run["steps"]},
+        {step: entry["digest"] for step, entry in finished.items()},
+        {step: entry["summary"] for step, entry in finished.items()},
+        run["provenance"],
+        run["threads"],
     )
 
 
 def of_release(name: str, record: Mapping[str, Any]) -> Result:
     steps = record["steps"]
+    return _result(
+        name,
+        {step: values["parameters"] for step, values in steps.items()},
+        {step: values["digest"] for step, values in steps.items()},
+        {step: values["summary"] for step, values in steps.items()},
+        record["provenance"],
+        record["threads"],
+    )
+
+
+def of_version(name: str, bundle: str, artifacts: Mapping[str, Artifact], record: Mapping[str, Any]) -> Result:
+    """Of a registered version, from the artefacts behind it that can be read and the provenance beside its bundle."""
+    result = _result(
+        name,
+        {step: record["parameters"].get(step, {}) for step in artifacts},
+        {step: artifact.digest for step, artifact in artifacts.items()},
+        {step: artifact.summary for step, artifact in artifacts.items()},
+        record,
+        record["threads"],
+    )
+    return dataclasses.replace(result, bundle=bundle)
+
+
+def _result(
+    name: str,
+    parameters: Mapping[str, Mapping[str, Any]],
+    digests: Mapping[str, str],
+    summaries: Mapping[str, Mapping[str, Any]],
+    record: Mapping[str, Any],
+    threads: int | None,
+) -> Result:
     return Result(
         name=name,
-        parameters={step: values["parameters"] for step, values in steps.items()},
-        digests={step: values["digest"] for step, values in steps.items()},
-        figures=_figures({step: values["summary"] for step, values in steps.items()}),
-        **_origin(record["provenance"], record["threads"]),
+        commit=record["code"]["commit"],
+        dirty=record["code"]["dirty"] is not None,
+        parameters=parameters,
+        digests=digests,
+        figures=figures_of(summaries),
+        environment={"threads": threads, "hardware": record["hardware"], "packages": record["packages"]},
+        bundle=summaries.get("finetune", {}).get("bundle_digest"),
     )
 
 
@@ -94,19 +118,21 @@ def compare(first: Result, second: Result) -> dict[str, Any]:
         if name in second.figures and not name.endswith(_INTERVAL)
     }
     verdicts = [figure["agree"] for figure in figures.values() if figure["agree"] is not None]
-    if decisive and all(steps[step] for step in decisive):
+    weights = first.bundle == second.bundle if first.bundle and second.bundle else None
+    if (decisive or weights) and all(steps[step] for step in decisive) and weights is not False:
         outcome = BITWISE
     elif verdicts and all(verdicts):
         outcome = TOLERANCE
     else:
         outcome = DIFFERENT
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "first": first.name,
         "second": second.name,
         "outcome": outcome,
         "code": {"first": _code(first), "second": _code(second)},
         "parameters": dict(_differences(_only(first.parameters, shared), _only(second.parameters, shared))),
+        "weights": {"first": first.bundle, "second": second.bundle, "equal": weights},
         "steps": steps,
         "not_in_both": sorted({*first.digests} ^ {*second.digests}),
         "figures": figures,
@@ -124,6 +150,10 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
     for step, equal in comparison["steps"].items():
         effect = ", which it may: it names what is in the registry" if not equal and STEPS[step].effects else ""
         yield f"  {step:20} {'equal bytes' if equal else 'other bytes' + effect}"
+    weights = comparison["weights"]
+    if weights["equal"] is not None:
+        digests = f"{weights['first'][:12]}" + ("" if weights["equal"] else f" and {weights['second'][:12]}")
+        yield f"  weights      {'equal' if weights['equal'] else 'other'} bytes, bundle {digests}"
     if comparison["not_in_both"]:
         yield f"  only in one: {', '.join(comparison['not_in_both'])}"
     for name, figure in comparison["figures"].items():
@@ -138,23 +168,11 @@ def _only(parameters: Mapping[str, Any], steps: list[str]) -> dict[str, Any]:
     return {step: parameters[step] for step in steps}
 
 
-def _origin(provenance: Mapping[str, Any], threads: int | None) -> dict[str, Any]:
-    return {
-        "commit": provenance["code"]["commit"],
-        "dirty": provenance["code"]["dirty"] is not None,
-        "environment": {
-            "threads": threads,
-            "hardware": provenance["hardware"],
-            "packages": provenance["packages"],
-        },
-    }
-
-
 def _code(result: Result) -> str:
     return (result.commit or "unknown")[:12] + (" with changes" if result.dirty else "")
 
 
-def _figures(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def figures_of(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """The numbers of the evaluation's summary, by dotted name."""
     return dict(_flat(summaries.get("evaluate", {})))
 

@@ -14,7 +14,12 @@ from pipelines.summary import summary_lines
 
 def read_runs() -> list[dict[str, Any]]:
     """All records, newest first. A run whose process is gone without a word is `killed`."""
-    return [read_run(path.parent.name) for path in sorted(state.runs_folder().glob("*/run.json"), reverse=True)]
+    return [read_run(run_id) for run_id in reversed(known_runs())]
+
+
+def known_runs() -> list[str]:
+    """The ids of the runs whose records are here, oldest first."""
+    return sorted(path.parent.name for path in state.runs_folder().glob("*/run.json"))
 
 
 def read_run(run_id: str) -> dict[str, Any]:
@@ -23,7 +28,7 @@ def read_run(run_id: str) -> dict[str, Any]:
     Raises:
         UserError: there is no such run.
     """
-    known = sorted(path.parent.name for path in state.runs_folder().glob("*/run.json"))
+    known = known_runs()
     if not known:
         raise UserError(f"nothing has run yet below {state.home()}: start with `lingbot run`")
     if run_id == "last":
@@ -46,6 +51,7 @@ def print_list(limit: int, as_json: bool) -> None:
         print(
             f"{run['id']}  {started}  {run['status']:8}  {done}/{len(run['steps'])} steps  "
             f"{duration(run['seconds']):>12}  {run['preset']:6}  {run['pipeline']}"
+            + ("  dirty" if run["provenance"]["code"]["dirty"] else "")
         )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 PIPELINES = ("demonstrations_to_policy", "study")
 
@@ -55,13 +56,15 @@ def settings_of(args: argparse.Namespace) -> list[str]:
     return [*settings, *args.set]
 
 
-def data_of(args: argparse.Namespace) -> dict[str, str] | None:
-    """The tag that the data comes from, with the commit that it leads to now: a tag can be moved later."""
+def data_of(args: argparse.Namespace) -> dict[str, Any] | None:
+    """The tag that the data comes from, with the commit and the digests that it leads to now: a tag can be moved."""
     if not args.from_tag:
         return None
     from pipelines.tags import find_release
 
-    return {"tag": args.from_tag, "commit": find_release(args.from_tag).commit}
+    release = find_release(args.from_tag)
+    digests = {step: values["digest"] for step, values in release.record["steps"].items()}
+    return {"tag": args.from_tag, "commit": release.commit, "digests": digests}
 
 
 def absolute(place: str) -> str:

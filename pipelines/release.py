@@ -17,12 +17,13 @@ import yaml
 from components import records, state
 from components.adapters.versioning import Dvc, Git
 from components.artifacts import Artifact
-from components.code_version import code_version
+from components.code_version import closure, code_version
 from components.exchange import export_artifact
 from components.execution import execute
 from components.provenance import provenance
 from components.steps import STEPS, maker
 from model.errors import UserError
+from pipelines.figures import write_figures
 from pipelines.history import read_run
 from pipelines.parameters import PLAIN, RunParameters, read_yaml
 from pipelines.shape import SOURCES, dag_steps, source_of
@@ -30,6 +31,7 @@ from pipelines.tags import (
     RECORD,
     SCHEMA_VERSION,
     Release,
+    check_chain,
     checkout,
     default_remote,
     digests,
@@ -39,6 +41,7 @@ from pipelines.tags import (
     see_tag,
 )
 
+INGEST = "ingest"
 DATA_STEPS = (*SOURCES, "validate", "annotate", "extract_depth_tokens", "pack")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
 
@@ -92,6 +95,7 @@ def made_by_run(run_id: str) -> Made:
                 "let it finish with `lingbot run`, or name another run of `lingbot runs list`"
             )
         artifacts[entry["name"]] = artifact
+    check_chain(artifacts)
     return Made(
         source=run["source"],
         parameters={entry["name"]: entry["parameters"] for entry in run["steps"]},
@@ -144,9 +148,21 @@ def _by_kind(artifacts: Mapping[str, Artifact]) -> dict[str, str]:
 
 
 def check_can_release(name: str) -> None:
-    """What can be told before hours of work: UserError for a name that no tag can have, or without a git checkout."""
+    """What can be told before hours of work.
+
+    Raises:
+        UserError: a name that no tag can have, no git checkout, or a step whose code is in no commit.
+    """
     _checked_name(name)
-    checkout()
+    changed = set(checkout().state().changed)
+    for step in STEPS.values():
+        root = state.checkout()
+        edited = sorted(changed & {path.relative_to(root).as_posix() for path in closure(step.module, root)})
+        if edited:
+            raise UserError(
+                f"{edited[0]} is changed and '{step.name}' rests on it: commit it first; a release must name the code "
+                "that made it"
+            )
 
 
 def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any], remote: str | None) -> Release:
@@ -170,17 +186,24 @@ def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any
     }
     with git.worktree("HEAD", scratch("release")) as tree:
         _check_code(tree.root, made)
+        figures: list[str] = []
         for step, artifact in made.artifacts.items():
             export_artifact(artifact, tree.root / "artifacts" / step)
+            figures += write_figures(artifact, tree.root)
         _write_parameters(tree.root / "params.yaml", made)
-        if made.source == "ingest":
+        if made.source == INGEST:
             _write_ingest_stages(tree.root / "dvc.yaml")
         state.write_json(tree.root / RECORD, record)
         dvc = Dvc(tree.root)
         dvc.use(remote=address, cache=tree.root / ".dvc" / "cache")
-        dvc.run("commit", "--force", *made.artifacts)
-        dvc.run("push", *made.artifacts)
-        commit = tree.commit_all(f"Release {tag}", ["dvc.lock", "dvc.yaml", "params.yaml", RECORD])
+        ingested = [f"artifacts/{INGEST}"] if made.source == INGEST else []
+        if ingested:
+            dvc.run("add", *ingested)  # no stage makes it: what was ingested lies outside of the project
+        stages = [step for step in made.artifacts if step != INGEST]
+        dvc.run("commit", "--force", *stages)
+        dvc.run("push", *ingested, *stages)
+        tracked = ["dvc.lock", "dvc.yaml", "params.yaml", *(f"{path}.dvc" for path in ingested)]
+        commit = tree.commit_all(f"Release {tag}", [*tracked, *figures, RECORD])
     git.tag(tag, commit, f"{tag}\n\ncommit {commit}")
     see_tag(tag, commit)
     return Release(tag=tag, commit=commit, record=record, new=True)
@@ -212,11 +235,11 @@ def _write_parameters(path: Path, made: Made) -> None:
 
 
 def _write_ingest_stages(path: Path) -> None:
-    """dvc.yaml with `ingest` for `collect`; frozen, because what was ingested lies outside of the project."""
+    """dvc.yaml whose stages read `artifacts/ingest`, which `dvc add` tracks, and without `collect`."""
     values = read_yaml(path)
-    text = yaml.safe_dump(values["stages"], sort_keys=False).replace("collect", "ingest")
+    del values["stages"]["collect"]
+    text = yaml.safe_dump(values["stages"], sort_keys=False).replace("artifacts/collect", f"artifacts/{INGEST}")
     values["stages"] = yaml.safe_load(text)
-    values["stages"]["ingest"]["frozen"] = True
     path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 

@@ -20,6 +20,7 @@ from components.adapters.versioning import TELEMETRY_OFF
 from components.execution import ERROR_MARK, is_full_disk
 from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
+from components.provenance_files import write_for_run
 from model.hardware import idle_cores
 from pipelines.history import read_runs
 from pipelines.live import StepState, open_view
@@ -77,7 +78,7 @@ class LocalRun:
             "seed": parameters.seed,
             "preset": parameters.preset,
             "threads": self.threads,
-            "provenance": provenance(parameters.to_json(), data=data),
+            "provenance": provenance(parameters.to_json(), data=data, images=profile.images, threads=self.threads),
             "steps": [
                 {"name": step.task, "step": step.name, "status": "waiting", "parameters": self.values[step.task]}
                 for step in self.steps
@@ -92,6 +93,7 @@ class LocalRun:
         state.make_home()
         self.folder.mkdir(parents=True)
         _remove_leftovers()
+        write_for_run(self.id, self.record["provenance"])
         # For the steps and for the endpoint at the end: both are processes that we start.
         os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.threads)))
         started = time.monotonic()

@@ -18,12 +18,12 @@ _CONDITIONS = {
 
 
 def summary_lines(run: Mapping[str, Any]) -> list[str]:
-    """The lines that end a run: data, training, evidence, version, endpoint, time of each step, report.
+    """The lines that end a run: uncommitted code, data, training, evidence, version, endpoint, times, report.
 
     A step that has not finished is left out.
     """
     made = {entry["name"]: entry["summary"] for entry in run["steps"] if "summary" in entry}
-    lines = [*_data(made), *_training(made), *_evidence(made), *_twin(run.get("twin")), *_version(made)]
+    lines = [*_code(run), *_data(made), *_training(made), *_evidence(made), *_twin(run.get("twin")), *_version(made)]
     if run["served"]:
         lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
     lines += _times(run)
@@ -34,6 +34,14 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
 
 def _line(title: str, text: str) -> str:
     return f"{title:12} {text}"
+
+
+def _code(run: Mapping[str, Any]) -> Iterator[str]:
+    code = run["provenance"]["code"]
+    if code["dirty"] is not None:
+        changed = code["changed"]
+        named = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        yield _line("code", f"with changes that are in no commit ({named}): the run is marked dirty")
 
 
 def _data(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

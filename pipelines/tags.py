@@ -12,8 +12,8 @@ from typing import Any
 from components import records, state
 from components.adapters.storage import CorruptObject
 from components.adapters.versioning import Dvc, Git
-from components.artifacts import FileRecord, hash_folder
-from components.exchange import DATA, import_artifact
+from components.artifacts import Artifact, FileRecord, hash_folder
+from components.exchange import DATA, import_artifact, read_export
 from components.steps import STEPS
 from model.errors import UserError, unknown_name
 
@@ -102,6 +102,29 @@ def fetch_artifacts(release: Release, tree: Path, steps: Sequence[str], *, remot
                 + (f" ({len(wrong) - 1} more)" if len(wrong) > 1 else "")
                 + ": the remote was changed; restore it from a copy"
             )
+        manifest = read_export(tree / "artifacts" / step)
+        if manifest.files != recorded or manifest.digest != release.record["steps"][step]["digest"]:
+            raise CorruptObject(
+                f"{step}/manifest.json is not the one that '{release.tag}' released: the remote was changed; "
+                "restore it from a copy"
+            )
+    check_chain({step: read_export(tree / "artifacts" / step) for step in steps})
+
+
+def check_chain(artifacts: Mapping[str, Artifact]) -> None:
+    """UserError unless artefacts that are said to be of one run were made from each other.
+
+    Args:
+        artifacts: step -> its artefact. Inputs that come from none of these steps are not asked after.
+    """
+    for step, artifact in artifacts.items():
+        for name, source in artifact.inputs.items():
+            other = artifacts.get(source.step)
+            if other is not None and other.digest != source.digest:
+                raise UserError(
+                    f"'{step}' was made from another {name}: it read {source.step} {source.digest[:12]}, and the "
+                    f"'{source.step}' beside it is {other.digest[:12]}; they are not of one run: run again, then record"
+                )
 
 
 def fetch_dataset(tag: str) -> Path:

@@ -16,8 +16,6 @@ _TRIALS = "trials.jsonl"
 def find_twin(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Figures of the newest twin among `earlier`, newest first: its run, whether it aligned depth, its scores, and the
     paired difference of this run's policy to its. None when there is none with closed-loop trials."""
-    from model.evaluation.scoring import compare
-
     wanted = _identity(run)
     if wanted is None:
         return None
@@ -27,6 +25,8 @@ def find_twin(run: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> d
             continue
         if found["aligned"] == wanted["aligned"]:
             continue
+        from model.evaluation.scoring import compare
+
         return {
             "run": other["id"],
             "aligned": found["aligned"],

@@ -73,13 +73,14 @@ class Git:
         if not self.is_checkout:
             raise UserError(f"{self.root} is no git checkout with a commit: clone the project to work with its tags.")
 
-    def state(self) -> CodeState:
-        """Commit and difference to it of the working tree; files that git ignores do not count."""
+    def state(self, without: Sequence[str] = ()) -> CodeState:
+        """Commit and difference to it of the working tree; files that git ignores, or below `without`, do not count."""
         if not self.is_checkout:
             return CodeState(commit=None, dirty=None)
         changed = self.run("diff", "--name-only", "-z", "HEAD").split("\0")
         added = self.run("ls-files", "--others", "--exclude-standard", "-z").split("\0")
-        paths = sorted({path for path in (*changed, *added) if path})
+        left_out = tuple(f"{path}/" for path in without)
+        paths = sorted({path for path in (*changed, *added) if path and not f"{path}/".startswith(left_out)})
         digest = hashlib.sha256()
         for path in paths:
             content = self.root / path
@@ -88,6 +89,37 @@ class Git:
         return CodeState(
             commit=self.run("rev-parse", "HEAD"), dirty=digest.hexdigest() if paths else None, changed=tuple(paths)
         )
+
+    def diff(self) -> str:
+        """Everything that differs from HEAD and is not ignored, new files too, as `apply` takes it.
+
+        Bytes that are no UTF-8 are kept as surrogates (errors="surrogateescape").
+        """
+        with tempfile.TemporaryDirectory(prefix="lingbot-diff-") as scratch:
+            # An index and an object folder of its own: asking changes nothing in the checkout.
+            objects = self.root / self.run("rev-parse", "--git-path", "objects")
+            aside = {
+                **os.environ,
+                "GIT_INDEX_FILE": f"{scratch}/index",
+                "GIT_OBJECT_DIRECTORY": scratch,
+                "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
+            }
+            self.run("read-tree", "HEAD", environment=aside)
+            self.run("add", "--all", environment=aside)
+            command = ["git", "diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "HEAD"]
+            found = subprocess.run(command, cwd=self.root, env=aside, capture_output=True, check=True)
+        return found.stdout.decode("utf-8", errors="surrogateescape")
+
+    def apply(self, changes: str) -> None:
+        """Applies what `diff` gave to this working tree, which is at the commit that it was taken from.
+
+        Raises:
+            UserError: it does not fit.
+        """
+        with tempfile.NamedTemporaryFile(suffix=".patch") as file:
+            file.write(changes.encode("utf-8", errors="surrogateescape"))
+            file.flush()
+            self.run("apply", "--binary", "--whitespace=nowarn", file.name)
 
     def resolve(self, reference: str) -> str | None:
         """Full hash of the commit that a tag, branch or hash leads to; None when there is no such."""

@@ -18,20 +18,26 @@ def lineage_tags(inputs: Mapping[str, Path]) -> dict[str, str]:
     no step of the state folder made (a folder given by hand) has no record, and adds nothing.
     """
     tags: dict[str, str] = {}
-    waiting = [artifact for folder in inputs.values() if (artifact := _record_of(folder)) is not None]
-    while waiting:
-        artifact = waiting.pop()
-        if f"step.{artifact.step}" in tags:
-            continue
+    for artifact in chain(inputs).values():
         tags[f"step.{artifact.step}"] = artifact.fingerprint
         if artifact.step in _DATASET_STEPS:
             tags["dataset_digest"] = artifact.digest
             tags["dataset_uri"] = artifact.uri
-        for source in artifact.inputs.values():
-            found = load_artifact(source.step, source.fingerprint)
-            if found is not None:
-                waiting.append(found)
     return dict(sorted(tags.items()))
+
+
+def chain(inputs: Mapping[str, Path]) -> dict[str, Artifact]:
+    """Step -> its artefact, of every step behind some inputs, as far as their records are known."""
+    found: dict[str, Artifact] = {}
+    waiting = [artifact for folder in inputs.values() if (artifact := _record_of(folder)) is not None]
+    while waiting:
+        artifact = waiting.pop()
+        if artifact.step in found:
+            continue
+        found[artifact.step] = artifact
+        sources = (load_artifact(source.step, source.fingerprint) for source in artifact.inputs.values())
+        waiting += [source for source in sources if source is not None]
+    return found
 
 
 def git_commit() -> str | None:

@@ -12,7 +12,9 @@ from components import state
 from components.adapters import tracking
 from components.bundles import has_bundle, keep_bundle, keep_evaluation
 from components.liveness import current_run
-from components.register.lineage import git_commit, lineage_tags
+from components.provenance_files import FILE as PROVENANCE
+from components.provenance_files import keep_beside_bundle, of_this_process
+from components.register.lineage import chain, git_commit, lineage_tags
 from model.errors import UserError
 from model.progress import Progress
 
@@ -65,7 +67,13 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         "normalization_digest": manifest["contract"]["normalization_digest"],
         **lineage,
     }
-    where_from = {"git_commit": git_commit(), "run_id": current_run()}
+    made_from = of_this_process({name: made.parameters for name, made in chain(inputs).items()})
+    where_from = {
+        "git_commit": git_commit(),
+        "run_id": current_run(),
+        "provenance_digest": keep_beside_bundle(digest, made_from),
+        "dirty": "true" if made_from["code"]["dirty"] else None,
+    }
     progress.message(f"registering {model}")
     run_id = tracking.log_run(
         name=f"{model} {digest[:12]}",
@@ -76,6 +84,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         },
         metrics=evaluation_metrics(evaluation),
         tags={**tags, **{name: value for name, value in where_from.items() if value}},
+        texts={PROVENANCE: json.dumps(made_from, indent=1) + "\n"},
     )
     version = tracking.register_version(
         model,

@@ -14,7 +14,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import json
 
-    from pipelines.comparison import compare, comparison_lines, load_result
+    from pipelines.comparison import compare, comparison_lines
+    from pipelines.targets import load_result
 
     comparison = compare(load_result(args.first), load_result(args.second))
     if args.json:

@@ -18,8 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pipelines.parameters import load_parameters
-    from pipelines.release import made_by_run, make_data, release_data
+    from pipelines.release import check_can_release, made_by_run, make_data, release_data
 
+    if not args.run:
+        check_can_release(args.name)
     made = made_by_run(args.run) if args.run else make_data(load_parameters(args.params, settings_of(args)))
     release = release_data(args.name, made, remote=args.remote)
     totals = release.record["totals"]

@@ -21,7 +21,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--artifacts",
         type=Path,
         metavar="FOLDER",
-        help="read inputs from FOLDER/<step> where they are there, copy the result to FOLDER/NAME (see dvc.yaml)",
+        help="read inputs from FOLDER/<step> where they are there, copy the result to FOLDER/NAME, and its figures to "
+        "metrics/ and plots/ beside FOLDER (see dvc.yaml)",
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the reference to the result there")
     add_parameter_options(parser)
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
     from components.exchange import export_artifact
     from components.execution import execute
     from components.steps import get_step
+    from pipelines.figures import write_figures
     from pipelines.parameters import load_parameters
     from pipelines.single import exported_inputs, resolve_inputs
 
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     artifact = execute(step, inputs, parameters.steps[step.name])
     if args.artifacts:
         export_artifact(artifact, args.artifacts / step.name)
+        write_figures(artifact, args.artifacts.absolute().parent)
     if args.output is not None:
         state.write_json(args.output, artifact.reference())
     print(records.data_folder(step.name, artifact.fingerprint))

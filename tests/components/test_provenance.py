@@ -1,11 +1,22 @@
-"""A record says what a run was made from, and holds no secret."""
+"""A record says what a run was made from, and holds no secret; where it is kept, a change of it is seen."""
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
-from components.provenance import find_seeds, provenance
+from components import state
+from components.adapters.versioning import Git
+from components.provenance import find_seeds, image_digests, provenance
+from components.provenance_files import (
+    keep_beside_bundle,
+    of_this_process,
+    read_beside_bundle,
+    read_for_run,
+    write_for_run,
+)
+from model.errors import UserError
 
 
 def test_record_is_complete_and_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +43,85 @@ def test_secrets_of_the_command_line_are_left_out(monkeypatch: pytest.MonkeyPatc
         " ".join(command).replace("=", " ").replace(":", " ").replace("@", " ").split()
     )
     assert command[-4:] == ["--dataset", "https://***@host/x", "--set", "seed=1"]
+
+
+def test_images_are_named_by_digest_where_they_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = "sha256:" + "a" * 64
+    assert image_digests({"train": f"host/train@{digest}", "data": "host/data:1"}) == {
+        "data": {"reference": "host/data:1", "digest": None},
+        "train": {"reference": f"host/train@{digest}", "digest": digest},
+    }
+    monkeypatch.setenv("LINGBOT_IMAGE", f"host/train@{digest}")
+    assert provenance({}, images={"data": "host/data:1"})["images"]["here"]["digest"] == digest
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
+    """A checkout with one commit, taken for the project's own; LINGBOT_HOME beside it."""
+    for role in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
+        monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.invalid")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
+    for name in ("LINGBOT_STORAGE", "LINGBOT_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    git = Git(tmp_path / "tree")
+    git.root.mkdir()
+    git.run("init", "-q", "-b", "main")
+    (git.root / "code.py").write_bytes(b"a = 1\nname = '\xe9'\n")
+    git.commit_all("first", ["."])
+    monkeypatch.setattr(state, "checkout", lambda: git.root)
+    return git
+
+
+def test_the_changes_of_a_dirty_tree_are_kept_and_can_be_applied(tree: Git, tmp_path: Path) -> None:
+    (tree.root / "code.py").write_bytes(b"a = 2\nname = '\xe8'\n")
+    (tree.root / "new.bin").write_bytes(bytes(range(256)))
+    before = tree.run("status", "--porcelain")
+    write_for_run("a-run", provenance({"seed": 1}))
+    assert tree.run("status", "--porcelain") == before, "asking changes nothing"
+    kept = read_for_run("a-run")
+    assert kept is not None and kept["run"] == "a-run" and kept["code"]["changed"] == ["code.py", "new.bin"]
+    with tree.worktree("HEAD", tmp_path / "other") as other:
+        other.apply(kept["diff"])
+        assert (other.root / "code.py").read_bytes() == (tree.root / "code.py").read_bytes()
+        assert (other.root / "new.bin").read_bytes() == bytes(range(256))
+        assert other.state().dirty == tree.state().dirty
+
+
+def test_a_clean_tree_has_no_changes_to_keep(tree: Git) -> None:
+    write_for_run("a-run", provenance({}))
+    kept = read_for_run("a-run")
+    assert kept is not None and kept["diff"] is None and kept["code"]["dirty"] is None
+    assert read_for_run("another") is None
+
+
+def test_a_step_in_a_pod_reads_the_run_s_record_from_the_storage(
+    tree: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINGBOT_STORAGE", str(tmp_path / "share"))
+    write_for_run("a-run", provenance({"seed": 5}))
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "pod"))
+    monkeypatch.setenv("LINGBOT_RUN_ID", "a-run")
+    assert of_this_process({"seed": 6})["parameters"] == {"seed": 5}
+    monkeypatch.delenv("LINGBOT_RUN_ID")
+    assert of_this_process({"seed": 6})["parameters"] == {"seed": 6}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_record_beside_a_bundle_is_checked(
+    tree: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    root = tmp_path / ("share" if shared else "home")
+    if shared:
+        monkeypatch.setenv("LINGBOT_STORAGE", str(root))
+    bundle = "b" * 64
+    digest = keep_beside_bundle(bundle, of_this_process({"seed": 1}))
+    assert read_beside_bundle(bundle, digest)["parameters"] == {"seed": 1}
+    path = root / "bundles" / f"{bundle}.provenance" / f"{digest}.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    with pytest.raises(UserError, match="was changed after it was written"):
+        read_beside_bundle(bundle, digest)
+    path.unlink()
+    with pytest.raises(UserError, match=r"provenance of bundle bbbbbbbbbbbb is gone"):
+        read_beside_bundle(bundle, digest)

@@ -43,6 +43,24 @@ def test_the_bundle_is_stored_by_its_digest_and_registered(home, bundles, tmp_pa
     assert step.verify(inputs["version"])
 
 
+def test_what_it_was_made_from_lies_beside_the_bundle_and_in_mlflow(home, bundles, tmp_path, monkeypatch):
+    from components.provenance import provenance
+    from components.provenance_files import read_beside_bundle, write_for_run
+
+    write_for_run("the-run", provenance({"seed": 11}, threads=3))
+    monkeypatch.setenv("LINGBOT_RUN_ID", "the-run")
+    register(tmp_path, bundles[0], evaluation(bundles[0].digest))
+    version = tracking.get_version("lingbot-vla-aloha_sim", "1")
+    beside = read_beside_bundle(version.digest, version.tags["provenance_digest"])
+    assert (beside["run"], beside["parameters"], beside["threads"]) == ("the-run", {"seed": 11}, 3)
+    assert version.tags.get("dirty") == ("true" if beside["code"]["dirty"] else None)
+    with tracking.connection() as client:
+        downloaded = client.download_artifacts(version.run_id, "provenance.json", str(tmp_path))
+    with open(downloaded) as file:
+        assert json.load(file) == beside
+    assert verify_bundle(home / "bundles" / version.digest) == version.digest
+
+
 def test_a_second_run_is_the_same_version_and_the_same_bytes(home, bundles, tmp_path):
     bundle = bundles[0]
     inputs, first = register(tmp_path, bundle, evaluation(bundle.digest))

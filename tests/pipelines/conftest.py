@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[2]
 TRAINING = ("pretrain", "finetune")
 
 STEP = """
-import os, time
+import json, os, time
 from dataclasses import dataclass
 from pathlib import Path
 from components.{folder}.helper import text
@@ -57,7 +57,7 @@ SCORES = {"sr": 0.82, "sr_low": 0.73, "sr_high": 0.88, "ps": 0.9, "ps_low": 0.85
 SUMMARIES = {
     "validate": {"episodes": 240, "usable": 238, "quarantined": 2, "hours": 0.61},
     "pretrain": TRAINED,
-    "finetune": TRAINED,
+    "finetune": {**TRAINED, "bundle_digest": "b" * 64},
     "evaluate": {
         "closed_loop": {"policy": SCORES, "mean_replay": {**SCORES, "sr": 0.04, "sr_low": 0.02, "sr_high": 0.1}},
         "paired": {"vs_mean_replay": {"difference": 0.78, "low": 0.69, "high": 0.85}},
@@ -86,6 +86,8 @@ TRAIN = """
         time.sleep(0.05)
     if parameters.label == "hang":
         time.sleep(60)
+    rows = [{"step": step, "total": 1 / step, "action": 0.5 / step} for step in range(1, done + 1)]
+    (output / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 """
 TROUBLE = """
     if parameters.label == "user":

@@ -61,6 +61,6 @@ def test_two_runs_with_alignment_are_no_twins(tmp_path: Path) -> None:
 def test_the_summary_shows_it_beside_the_run(tmp_path: Path) -> None:
     run = make_run(tmp_path, "plain", weight=0.0, solved=5)
     run["twin"] = find_twin(run, [make_run(tmp_path, "aligned", weight=0.2, solved=8)])
-    text = "\n".join(summary_lines({**run, "steps": []}))
+    text = "\n".join(summary_lines({**run, "steps": [], "provenance": {"code": {"dirty": None}}}))
     assert "SR 80% [49, 94]: the same run with depth alignment (aligned)" in text
     assert "-30 points" in text

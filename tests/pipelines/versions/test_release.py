@@ -158,7 +158,7 @@ def test_an_interrupted_push_leaves_no_tag(released, monkeypatch: pytest.MonkeyP
     assert list((released.home / "worktrees").iterdir()) == []
 
 
-def test_ingested_data_is_a_frozen_stage(versioned, tmp_path: Path) -> None:
+def test_ingested_data_is_added_and_has_no_stage(versioned, tmp_path: Path) -> None:
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "info").write_text("a dataset")
     released = lingbot(versioned, "data", "release", "given", "--dataset", str(tmp_path / "dataset"))
@@ -167,7 +167,12 @@ def test_ingested_data_is_a_frozen_stage(versioned, tmp_path: Path) -> None:
     git = Git(versioned.root)
     record = find_release("data/given-v1").record
     assert list(record["steps"]) == ["ingest", "validate", "annotate", "extract_depth_tokens", "pack"]
-    stages = yaml.safe_load(git.file_at(git.resolve("data/given-v1") or "", "dvc.yaml") or b"")["stages"]
-    assert stages["ingest"]["frozen"] and stages["validate"]["deps"][0] == "artifacts/ingest"
+    released_at = git.resolve("data/given-v1") or ""
+    stages = yaml.safe_load(git.file_at(released_at, "dvc.yaml") or b"")["stages"]
+    assert not {"collect", "ingest"} & set(stages) and stages["validate"]["deps"][0] == "artifacts/ingest"
+    (added,) = yaml.safe_load(git.file_at(released_at, "artifacts/ingest.dvc") or b"")["outs"]
+    assert added["path"] == "ingest" and added["md5"].endswith(".dir")
+    records.invalidate("ingest", record["steps"]["ingest"]["fingerprint"])
+    assert (fetch_dataset("data/given-v1") / "result.txt").exists()
     again = lingbot(versioned, "data", "release", "given", "--dataset", str(tmp_path / "dataset"))
     assert again.returncode == 0 and "data/given-v1 holds exactly this already" in again.stdout

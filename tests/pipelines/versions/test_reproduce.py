@@ -9,9 +9,10 @@ import pytest
 
 from components.adapters.versioning import Git
 from model.errors import UserError
-from pipelines.comparison import compare, load_result
+from pipelines.comparison import compare
 from pipelines.release import made_by_run
-from pipelines.reproduction import Failed, find_target, reproduce
+from pipelines.reproduction import Failed, reproduce
+from pipelines.targets import find_target, load_result
 from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
@@ -86,8 +87,8 @@ def test_what_fails_after_the_steps_is_no_part_of_the_result(
     record = json.loads((released.home / "runs" / str(made_by_run("last").run) / "run.json").read_text())
     record["steps"] = [step for step in record["steps"] if step["name"] != lost]
 
-    def run_and_fail(module: Any, tree: Path, environment: Any, **_: Any) -> None:
-        folder = Path(environment["LINGBOT_HOME"]) / "runs" / "again"
+    def run_and_fail(module: Any, place: Any, **_: Any) -> None:
+        folder = place.home / "runs" / "again"
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(record))
         raise Failed("the endpoint did not answer", 1)
