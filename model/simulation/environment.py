@@ -1,8 +1,8 @@
 """The simulation: reset to a seed, look, act."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from model.simulation.scene import (
 )
 from model.simulation.sensing import Touched
 from model.simulation.tasks import HOLD_SECONDS, find_task
+
+if TYPE_CHECKING:
+    import mujoco
 
 CONTROL_HZ = 50
 """The controller gets a new target at this rate (gym-aloha's control rate), ten physics steps of 2 ms each."""
@@ -140,11 +143,17 @@ class Simulation:
             seen["depth"] = {camera: depth for camera, (_, depth) in views.items()}
         return seen
 
-    def step(self, action: np.ndarray) -> StepResult:
+    @property
+    def scene(self) -> tuple["mujoco.MjModel", "mujoco.MjData"]:
+        """MuJoCo's model and state, for who watches: a spectator's camera, a window. Change nothing in them."""
+        return self._model, self._data
+
+    def step(self, action: np.ndarray, on_tick: Callable[[], None] | None = None) -> StepResult:
         """Move towards absolute joint targets for 1/fps seconds.
 
         Args:
             action: [14] in the order of `NAMES`. Clipped to the actuators' ranges, as the controller does.
+            on_tick: called after every 1/50 s of it.
 
         Raises:
             UserError: wrong shape, or a number that is not finite.
@@ -160,6 +169,8 @@ class Simulation:
             self._command(before + (target - before) * (tick / ticks))
             self._mj.mj_step(self._model, self._data, self._substeps)
             self._judge()
+            if on_tick is not None:
+                on_tick()
         self._target = target
         self._ticks += ticks
         return StepResult(

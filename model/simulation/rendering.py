@@ -19,18 +19,24 @@ FAR = 5.0
 
 
 class RGBDRenderer:
-    """Draws square images of one model. Holds an OpenGL context: use it in the thread that made it, close it after.
+    """Draws images of one model. Holds an OpenGL context: use it in the thread that made it, close it after.
+
+    Args:
+        model: its off-screen buffer (`vis.global_`) is at least as large as the images.
+        image_size: side of square images, pixels; their width when a height is given.
+        height: of the images.
 
     Raises:
         UserError: no EGL device with a driver.
     """
 
-    def __init__(self, model: "mujoco.MjModel", image_size: int) -> None:
+    def __init__(self, model: "mujoco.MjModel", image_size: int, height: int | None = None) -> None:
+        height = image_size if height is None else height
         mj = load_mujoco()
         self._mj = mj
         self._model = model
         try:
-            self._gl = mj.GLContext(image_size, image_size)
+            self._gl = mj.GLContext(image_size, height)
             self._gl.make_current()
             self._context = mj.MjrContext(model, mj.mjtFontScale.mjFONTSCALE_100.value)
         except (ImportError, RuntimeError, mj.FatalError) as error:
@@ -43,23 +49,28 @@ class RGBDRenderer:
         self._options = mj.MjvOption()
         self._camera = mj.MjvCamera()
         self._camera.type = mj.mjtCamera.mjCAMERA_FIXED
-        self._rectangle = mj.MjrRect(0, 0, image_size, image_size)
-        self._rgb = np.empty((image_size, image_size, 3), np.uint8)
-        self._z = np.empty((image_size, image_size), np.float32)
+        self._rectangle = mj.MjrRect(0, 0, image_size, height)
+        self._rgb = np.empty((height, image_size, 3), np.uint8)
+        self._z = np.empty((height, image_size), np.float32)
         near = model.vis.map.znear * model.stat.extent
         far = model.vis.map.zfar * model.stat.extent
         # Also at interpreter exit: an EGL context that outlives its display prints a traceback there.
         self._free = weakref.finalize(self, _free, self._context, self._gl)
         self._inverse_depth = (1 / near - 1 / far, 1 / far)
 
-    def render(self, data: "mujoco.MjData", camera: str, depth: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Colour uint8 [H,W,3] and, when asked, depth float32 [H,W] in metres along the axis (0 = no return)."""
+    def render(
+        self, data: "mujoco.MjData", camera: "str | mujoco.MjvCamera", depth: bool
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Colour uint8 [H,W,3] and, when asked, depth float32 [H,W] in metres along the axis (0 = no return).
+
+        `camera` is one of the model's by its name, or one that stands anywhere.
+        """
         mj = self._mj
         self._gl.make_current()
-        self._camera.fixedcamid = self._model.camera(camera).id
-        mj.mjv_updateScene(
-            self._model, data, self._options, None, self._camera, mj.mjtCatBit.mjCAT_ALL.value, self._scene
-        )
+        if isinstance(camera, str):
+            self._camera.fixedcamid = self._model.camera(camera).id
+            camera = self._camera
+        mj.mjv_updateScene(self._model, data, self._options, None, camera, mj.mjtCatBit.mjCAT_ALL.value, self._scene)
         mj.mjr_render(self._rectangle, self._scene, self._context)
         mj.mjr_readPixels(self._rgb, self._z if depth else None, self._rectangle, self._context)
         rgb = self._rgb[::-1].copy()
