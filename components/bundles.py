@@ -14,11 +14,10 @@ from pathlib import Path
 
 from components import state
 from components.adapters.storage import CorruptObject, Storage
-from components.artifacts import hash_file, hash_folder
+from components.artifacts import hash_file
 from components.records import open_storage
+from model.bundle_files import MANIFEST, parse_manifest, verify_bundle
 from model.errors import UserError
-
-MANIFEST = "manifest.json"
 
 
 def bundle_folder(digest: str) -> Path:
@@ -32,8 +31,6 @@ def keep_bundle(folder: Path) -> tuple[str, str]:
     Raises:
         UserError: it is no bundle, or its bytes are not those of its manifest.
     """
-    from model.bundle import verify_bundle
-
     digest = verify_bundle(folder)
     storage = open_storage()
     if storage is not None:
@@ -47,7 +44,7 @@ def keep_bundle(folder: Path) -> tuple[str, str]:
 
 
 def fetch_bundle(digest: str, uri: str) -> Path:
-    """The folder of a registered bundle on this machine, fetched if it is not here whole; who loads it checks its bytes.
+    """The folder of a registered bundle here, fetched if it is not here whole; who loads it checks its bytes.
 
     Several processes may ask at once: one fetches.
 
@@ -66,7 +63,7 @@ def fetch_bundle(digest: str, uri: str) -> Path:
         storage = Storage.from_url(place)
         manifest = storage.read_bytes(f"{name}/{MANIFEST}")
         _check_manifest(manifest, digest, uri)
-        files = {path: record["sha256"] for path, record in json.loads(manifest)["files"].items()}
+        files = {path: record["sha256"] for path, record in parse_manifest(manifest, uri)["files"].items()}
         storage.get_folder(name, target, sha256={**files, MANIFEST: digest})
     return target
 
@@ -87,7 +84,7 @@ def has_bundle(digest: str, uri: str, *, deep: bool = False) -> bool:
     try:
         manifest = storage.read_bytes(f"{name}/{MANIFEST}")
         _check_manifest(manifest, digest, uri)
-        listed = json.loads(manifest)["files"]
+        listed = parse_manifest(manifest, uri)["files"]
         present = {file.key.removeprefix(f"{name}/"): file.size for file in storage.list(name)}
         if present != {**{path: record["size"] for path, record in listed.items()}, MANIFEST: len(manifest)}:
             return False
@@ -135,13 +132,11 @@ def _evaluation_key(digest: str) -> str:
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
-    """`model.bundle.verify_bundle` as a question, without the 2 s that importing torch takes."""
-    manifest = folder / MANIFEST
-    if not manifest.is_file() or hash_file(manifest).sha256 != digest:
+    try:
+        verify_bundle(folder, digest=digest)
+    except UserError:
         return False
-    listed = json.loads(manifest.read_bytes())["files"]
-    present = {path: {"sha256": record.sha256, "size": record.size} for path, record in hash_folder(folder).items()}
-    return {**listed, MANIFEST: present[MANIFEST]} == present
+    return True
 
 
 def _looks_whole(folder: Path, digest: str) -> bool:

@@ -5,7 +5,6 @@ tokenizer.json, golden.safetensors, MODEL_CARD.md and manifest.json with the sha
 nothing outside it is needed. Its digest is the sha256 of manifest.json.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
+from model.bundle_files import MANIFEST, SCHEMA_VERSION, read_manifest, sha256_of, verify_bundle, write_manifest
 from model.config import PolicyConfig
 from model.config import preset as policy_preset
 from model.data.delta import SubtractState
@@ -27,8 +28,9 @@ from model.robots import Robot, dump_robot, load_robot, parse_robot
 from model.robots.layouts import UNPLACED
 from model.vla.policy import Policy, parameter_count
 
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "SCHEMA_VERSION", "Bundle", "Preparation", "create_bundle", "export_bundle", "load_bundle",
+           "prepare", "read_manifest", "seeded_policy", "verify_bundle"]  # fmt: skip
+_GOLDEN_IMAGE = "image."
 GOLDEN_TOLERANCE = 2e-3  # of the normalised output's scale: other CPUs and thread counts round differently
 
 
@@ -63,7 +65,7 @@ class Bundle(Inference):
         super().__init__(config=config, policy=policy, preparation=preparation)
         self.path = path
         self.manifest = manifest
-        self.digest = _sha256(path / MANIFEST)
+        self.digest = sha256_of(path / MANIFEST)
         self.robot = preparation.robot
         self.contract: dict[str, Any] = manifest["contract"]
 
@@ -80,7 +82,7 @@ class Bundle(Inference):
         from safetensors.numpy import load_file
 
         golden = load_file(self.path / "golden.safetensors")
-        observation = _golden_observation(self.preparation, self.config, golden)
+        observation = _golden_observation(self.preparation, golden)
         actual = self.infer([observation], seeds=[0])[0]
         expected = golden["actions"]
         difference = float(np.abs(actual - expected).max() / max(1e-6, np.abs(expected).max()))
@@ -132,10 +134,12 @@ def export_bundle(path: Path, policy: Policy, preparation: Preparation, card: st
     (path / "MODEL_CARD.md").write_text(card)
     inference = Inference(config=config, policy=policy, preparation=preparation)
     golden = _golden_arrays(preparation, config)
-    observation = _golden_observation(preparation, config, golden)
+    observation = _golden_observation(preparation, golden)
     golden["actions"] = inference.infer([observation], seeds=[0])[0]
     save_arrays(golden, path / "golden.safetensors")
-    _write_manifest(path, _contract(path, config, preparation, parameter_count(policy)))
+    for file in path.iterdir():
+        file.chmod(0o644)  # safetensors writes for its user alone, and a server may be another
+    write_manifest(path, _contract(path, config, preparation, parameter_count(policy)))
     return load_bundle(path)
 
 
@@ -211,18 +215,36 @@ def _placed(slots: tuple[int, ...], dimensions: int) -> tuple[Pick | ToCanonical
     return (place,) if len(kept) == len(slots) else (Pick(kept, len(slots)), place)
 
 
-def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
-    """Reads a bundle; with `verify`, every byte is checked against the manifest first.
+def load_bundle(path: Path, *, verify: bool = True, digest: str | None = None) -> Bundle:
+    """Reads a bundle; with `verify`, every byte is checked against the manifest before any is parsed.
+
+    Args:
+        path: folder.
+        verify: False for files that were checked just before.
+        digest: which bundle it must be.
 
     Raises:
-        UserError: not a bundle, or a file that is missing, extra or changed.
+        UserError: not a bundle, another one than `digest`, a file that is missing, extra or changed, or one that this
+            code cannot read.
     """
-    from safetensors.torch import load_file
-
     path = Path(path)
     manifest = read_manifest(path)
-    if verify:
-        verify_bundle(path)
+    if verify or digest is not None:
+        verify_bundle(path, digest=digest)
+    try:
+        return _parse(path, manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"bundle {path} cannot be read ({type(error).__name__}: {error}), though its bytes are those of its "
+            f"manifest: export it again with this version."
+        ) from error
+
+
+def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
+    from safetensors.torch import load_file
+
     config = PolicyConfig.from_dict(json.loads((path / "config.json").read_text())["policy"])
     policy = seeded_policy(config, 0)
     weights = load_file(path / "model.safetensors")
@@ -245,38 +267,6 @@ def load_bundle(path: Path, *, verify: bool = True) -> Bundle:
         views=tuple(transforms["views"]) if "views" in transforms else None,
     )
     return Bundle(path, manifest, config, policy, preparation)
-
-
-def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a bundle folder. UserError when the folder is not a bundle or was made by a newer version."""
-    file = Path(path) / MANIFEST
-    if not file.is_file():
-        raise UserError(f"{path} is not a bundle: it has no {MANIFEST}; give the folder that training exported.")
-    manifest = json.loads(file.read_text())
-    if manifest["schema_version"] > SCHEMA_VERSION:
-        raise UserError(
-            f"bundle {path} has schema version {manifest['schema_version']}, this code reads up to {SCHEMA_VERSION}: "
-            f"update this installation."
-        )
-    return manifest
-
-
-def verify_bundle(path: Path) -> str:
-    """Checks every byte against the manifest and returns the bundle's digest.
-
-    Raises:
-        UserError: names each file that is missing, extra or changed.
-    """
-    listed = read_manifest(path)["files"]
-    present = {p.name for p in Path(path).iterdir()} - {MANIFEST}
-    problems = [f"{name} is missing" for name in sorted(set(listed) - present)]
-    problems += [f"{name} is not in the manifest" for name in sorted(present - set(listed))]
-    for name in sorted(set(listed) & present):
-        if _sha256(Path(path) / name) != listed[name]["sha256"]:
-            problems.append(f"{name} has other bytes than the manifest says")
-    if problems:
-        raise UserError(f"bundle {path} is damaged: {'; '.join(problems)}. Fetch or export it again.")
-    return _sha256(Path(path) / MANIFEST)
 
 
 def _check_weights(path: Path, policy: Policy, weights: Mapping[str, Any]) -> None:
@@ -305,28 +295,32 @@ def _contract(path: Path, config: PolicyConfig, preparation: Preparation, parame
         "horizon": config.horizon,
         "control_hz": preparation.control_hz,
         "tasks": list(preparation.tasks),
-        "normalization_digest": _sha256(path / "normalization.json"),
+        "normalization_digest": sha256_of(path / "normalization.json"),
         "preset": config.name,
         "parameters": parameters,
     }
 
 
-def _write_manifest(path: Path, contract: dict[str, Any]) -> None:
-    files = {
-        p.name: {"sha256": _sha256(p), "size": p.stat().st_size} for p in sorted(path.iterdir()) if p.name != MANIFEST
-    }
-    _write_json(path / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": files, "contract": contract})
-
-
 def _golden_arrays(preparation: Preparation, config: PolicyConfig) -> dict[str, np.ndarray]:
-    """A fixed observation: the same noise image for every camera, the mean state."""
-    size = config.vision.image_size
-    image = np.random.Generator(np.random.Philox(0)).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return {"image": image, "state": preparation.statistics["state"].mean.astype(np.float32)}
+    """A fixed observation: noise of its own for each camera, a state half a deviation from the mean.
+
+    Equal images would not tell exchanged cameras, and the mean state no changed deviations.
+    """
+    size, state = config.vision.image_size, preparation.statistics["state"]
+    images = {
+        f"{_GOLDEN_IMAGE}{camera}": np.random.Generator(np.random.Philox(number)).integers(
+            0, 256, (size, size, 3), dtype=np.uint8
+        )
+        for number, camera in enumerate(preparation.cameras)
+    }
+    return {**images, "state": (state.mean + state.std / 2).astype(np.float32)}
 
 
-def _golden_observation(preparation: Preparation, config: PolicyConfig, golden: dict[str, np.ndarray]) -> Observation:
-    images = dict.fromkeys(preparation.cameras, golden["image"])
+def _golden_observation(preparation: Preparation, golden: Mapping[str, np.ndarray]) -> Observation:
+    if "image" in golden:  # schema 1: the same for every camera
+        images = dict.fromkeys(preparation.cameras, golden["image"])
+    else:
+        images = {camera: golden[f"{_GOLDEN_IMAGE}{camera}"] for camera in preparation.cameras}
     return Observation(images=images, state=golden["state"], task=preparation.tasks[0])
 
 
@@ -342,8 +336,3 @@ def _statistics_of_limits(robot: Robot, *, actions: bool = False) -> Statistics:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

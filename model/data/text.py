@@ -49,9 +49,14 @@ class InstructionTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "InstructionTokenizer":
+        """The tokenizer of a `tokenizer.json`. UserError when it is none."""
         from tokenizers import Tokenizer
 
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises no narrower type
+            raise UserError(f"{path} cannot be read as a tokenizer ({error}): give a Qwen or own one") from error
+        return cls(tokenizer)
 
     def save(self, path: Path) -> None:
         self._tokenizer.save(str(path))
