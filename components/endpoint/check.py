@@ -44,7 +44,9 @@ def running_server(
         late = threading.Timer(start_seconds, process.kill)
         late.start()
         try:
-            yield _address(process, log, start_seconds), process
+            address = _address(process, log, start_seconds)
+            late.cancel()
+            yield address, process
         finally:
             late.cancel()
             if process.poll() is None:

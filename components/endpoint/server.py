@@ -8,16 +8,19 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from components.endpoint.keys import KEYS_VARIABLE, KeyRing
+from components.endpoint.logs import LOG_FORMATS, LOG_LEVELS, configure
+from components.endpoint.tls import TlsContext, TlsFiles
 from model.errors import UserError
 
 READY_PREFIX = "ready: "
+logger = logging.getLogger("lingbot.endpoint")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,10 @@ class ServeOptions:
     drain_seconds: float = 30.0
     reuse_port: bool = False
     guard: Literal["clamp", "reject"] = "clamp"
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "warning"
 
     def __post_init__(self) -> None:
         for name, port in (("port", self.port), ("metrics port", self.metrics_port or 0)):
@@ -77,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="clamp",
         help="what happens to actions outside the limits (clamp)",
     )
+    parser.add_argument("--tls-certificate", type=Path, metavar="FILE", help="PEM, with its chain; for https and wss")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key, PEM without a passphrase")
+    parser.add_argument(
+        "--log-format", choices=LOG_FORMATS, default="text", help="text, or a JSON object a line with the ids (text)"
+    )
+    parser.add_argument(
+        "--log-level", choices=LOG_LEVELS, default="warning", help="info writes a line for each request (warning)"
+    )
     parser.add_argument("--reuse-port", action="store_true", help="share the port with another server process")
 
 
@@ -93,7 +108,12 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
     Raises:
         UserError: port in use, a host that needs keys, no such bundle, alias or model.
     """
+    configure(log_format=options.log_format, level=options.log_level)
     keys = _keys(options.host)
+    tls = TlsFiles.of(options.tls_certificate, options.tls_key)
+    tls_context = None if tls is None else TlsContext(tls)
+    if tls is None and not _is_loopback(options.host):
+        logger.warning("keys and observations go over the network in the clear: give --tls-certificate and --tls-key")
     listener = _listen(options.host, options.port, reuse=options.reuse_port)
     with contextlib.ExitStack() as closing:
         closing.callback(listener.close)
@@ -105,6 +125,7 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
         from components.endpoint.resolve import resolve
         from components.endpoint.service import Service
         from components.endpoint.swapping import Follower
+        from components.endpoint.tracing import Tracer
         from model.hardware import arithmetic_threads
 
         torch.set_num_threads(arithmetic_threads())
@@ -119,18 +140,32 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
             deadline_seconds=options.deadline_seconds,
             guard_mode=options.guard,
         )
-        background = []
-        if served.alias is not None:
-            follower = Follower(service, model=served.model_name, alias=served.alias, poll_seconds=options.poll_seconds)
-            background.append(follower.run)
         host, port = listener.getsockname()[:2]
+        background: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        follower = None
+        if served.alias is not None:
+            follower = Follower(
+                service,
+                model=served.model_name,
+                alias=served.alias,
+                poll_seconds=options.poll_seconds,
+                endpoint=f"{socket.gethostname()}-{port}-{os.getpid()}",
+            )
+            background.append(follower.run)
+        if tls_context is not None:
+            background.append(tls_context.follow)
+        tracer = Tracer.from_environment()
+        if tracer is not None:
+            closing.callback(tracer.close)
+        secure = "" if tls_context is None else "s"
         shown = f"[{host}]" if ":" in host else host
         ready_line = (
-            f"{READY_PREFIX}http://{shown}:{port} and ws://{shown}:{port} serve {served.model_name} "
+            f"{READY_PREFIX}http{secure}://{shown}:{port} and ws{secure}://{shown}:{port} serve {served.model_name} "
             f"version {served.model_version} (bundle {served.bundle.digest[:12]})"
         )
         server = DrainingServer(
-            create_app(service, keys=keys),
+            create_app(service, keys=keys, follower=follower, tracer=tracer),
+            tls=None if tls_context is None else tls_context.context,
             drain_seconds=options.drain_seconds,
             episode_seconds=options.episode_seconds,
             hand_over=options.reuse_port,
@@ -188,7 +223,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m components.endpoint.server`: the image's entry, the same as `lingbot serve`."""
     parser = argparse.ArgumentParser(prog="components.endpoint.server", description="Serve a policy to robots.")
     add_arguments(parser)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     try:
         return serve(options_from(parser.parse_args(arguments)))
     except UserError as error:

@@ -6,6 +6,7 @@ tried again after ever longer pauses. While the registry is away nothing changes
 """
 
 import asyncio
+import datetime
 import logging
 import random
 import time
@@ -19,6 +20,7 @@ from components.endpoint.routing import Routes
 from components.endpoint.served import Served
 from components.endpoint.service import Service
 from components.routing_state import Routing, RoutingError, RoutingUnavailable, Target, read_routing
+from components.servings import RENEW_SECONDS, Serving, report_serving
 from model.errors import UserError
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 10.0, 600.0
@@ -48,7 +50,21 @@ class Follower:
         poll_seconds: float = 5.0,
         read: Callable[[str, str], Routing] = read_routing,
         load: Callable[[str, str, Target], Served] = load_target,
+        endpoint: str = "",
+        report: Callable[[Serving], None] = report_serving,
     ) -> None:
+        """
+        Args:
+            service: whose routes are kept.
+            model, alias: what is followed.
+            poll_seconds: between two questions to the registry.
+            read, load: of the registry, and of a version.
+            endpoint: this process, among others, in the record of what it serves; empty: it keeps none.
+            report: keeps that record, which is compared with the ledger.
+        """
+        self._endpoint, self._report = endpoint, report
+        self._reported: tuple[Routes | None, float] = None, 0.0
+        self._since = _utc()
         self._service, self._model, self._alias = service, model, alias
         self._poll_seconds, self._read, self._load = poll_seconds, read, load
         self._answered_at = time.monotonic()
@@ -79,6 +95,7 @@ class Follower:
         while True:
             try:
                 await self.look()
+                await self._report_serving()
             except Exception:
                 # Whatever breaks here must not end the following, nor what is served.
                 logger.exception("following '%s' of %s failed; what is served stays", self._alias, self._model)
@@ -114,6 +131,28 @@ class Follower:
         if (old.canary, old.share, old.shadow) != (canary, share, shadow):
             self._swap(Routes(champion=champion, canary=canary, share=share, shadow=shadow))
 
+    async def _report_serving(self) -> None:
+        """Writes down what is served, when that changed and while it goes on."""
+        routes, (reported, at) = self._service.routes, self._reported
+        if not self._endpoint or (reported is routes and time.monotonic() - at < RENEW_SECONDS):
+            return
+        serving = Serving(
+            endpoint=self._endpoint,
+            model=self._model,
+            alias=self._alias,
+            version=routes.champion.model_version,
+            digest=routes.champion.digest,
+            since=self._since,
+            canary=None if routes.canary is None else routes.canary.model_version,
+            shadow=None if routes.shadow is None else routes.shadow.model_version,
+        )
+        try:
+            await asyncio.to_thread(self._report, serving)
+        except UserError as error:
+            self._say_once([str(error)])
+            return
+        self._reported = routes, time.monotonic()
+
     async def _get(self, target: Target) -> Served | None:
         """A version, ready to serve; None when it is refused."""
         key = target.version, target.digest
@@ -143,6 +182,8 @@ class Follower:
         return served
 
     def _swap(self, new: Routes) -> None:
+        if new.champion is not self._service.served:
+            self._since = _utc()
         self._service.route(new)
         self._service.metrics.count("swaps", result="swapped")
         logger.warning(
@@ -158,6 +199,10 @@ class Follower:
             if sentence not in self._said:
                 logger.error("%s", sentence)
         self._said = set(sentences)
+
+
+def _utc() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def check_promise(serving: Served, candidate: Served) -> None:

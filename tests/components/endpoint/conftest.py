@@ -70,7 +70,15 @@ def start(make_service):
     with contextlib.ExitStack() as stack:
 
         def go(
-            bundle, *, keys=None, drain_seconds=10.0, episode_seconds=0.0, hand_over=False, listener=None, **options
+            bundle,
+            *,
+            keys=None,
+            drain_seconds=10.0,
+            episode_seconds=0.0,
+            hand_over=False,
+            listener=None,
+            beside=None,
+            **options,
         ):
             service = make_service(bundle, **options)
             listener = listener or socket.create_server(("127.0.0.1", 0))
@@ -80,6 +88,7 @@ def start(make_service):
                 drain_seconds=drain_seconds,
                 episode_seconds=episode_seconds,
                 hand_over=hand_over,
+                background=() if beside is None else (beside(service),),
                 on_ready=ready.set,
             )
             loop = asyncio.new_event_loop()
