@@ -1,96 +1,89 @@
-"""The routes: openpi's websocket, POST /v1/infer, and the probes, on one port."""
+"""The routes on one port: openpi's websocket, POST /v1/infer, KServe's /v2, the probes, and administration."""
 
 import logging
+import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from components.endpoint import codec, json_codec
-from components.endpoint.errors import Refused, TooLarge
-from components.endpoint.keys import KeyRing
+from components.endpoint.errors import Refused, Unavailable
+from components.endpoint.journal import Exchange, Journal
+from components.endpoint.keys import ADMIN, KeyRing
+from components.endpoint.kserve import kserve_router
+from components.endpoint.openapi import INFER_ERRORS, REPLY, REQUEST_BODY, refusals
+from components.endpoint.requests import REQUEST_ID_HEADER, Door, format_of, read_body, with_header_fields
 from components.endpoint.service import Service
+from components.endpoint.tracing import Tracer
 from components.endpoint.websocket import Connections
 
-MSGPACK_TYPES = ("application/msgpack", "application/x-msgpack", "application/vnd.msgpack")
+_TRANSPORT = "http"
 logger = logging.getLogger("lingbot.endpoint")
 
-_ARRAY_SCHEMA: dict[str, Any] = {
-    "oneOf": [
-        {"type": "array", "description": "nested lists of numbers"},
-        {
-            "type": "object",
-            "required": ["dtype", "shape", "base64"],
-            "properties": {
-                "dtype": {"type": "string", "examples": ["uint8", "float32"]},
-                "shape": {"type": "array", "items": {"type": "integer"}},
-                "base64": {"type": "string"},
-            },
-        },
-    ]
-}
-_REQUEST_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "One observation in LingBot's or openpi's key names, or {batch: [observation, ...]}.",
-    "properties": {
-        "observation.images.cam_high": _ARRAY_SCHEMA,
-        "observation.state": _ARRAY_SCHEMA,
-        "task": {"type": "string", "maxLength": 1000},
-        "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
-    },
-}
-_REQUEST_BODY = {
-    "required": True,
-    "content": {"application/json": {"schema": _REQUEST_SCHEMA}, "application/msgpack": {"schema": _REQUEST_SCHEMA}},
-}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text}
-    for status, text in {
-        400: "not a message of the protocol",
-        401: "a key is required",
-        409: "the same session sent a newer observation before the model was asked",
-        413: "over a size limit",
-        415: "neither JSON nor msgpack",
-        422: "the observation does not fit the contract",
-        429: "this client has enough requests waiting: see Retry-After",
-        500: "the policy failed, or gave an answer that may not reach a robot",
-        503: "busy or shutting down: see Retry-After",
-    }.items()
-}
+
+class Following(Protocol):
+    """What administration asks of who follows the registry."""
+
+    def look_now(self) -> None: ...
+
+    def status(self) -> dict[str, Any]: ...
 
 
-def create_app(service: Service, *, keys: KeyRing | None = None) -> FastAPI:
-    """The application of one service. `keys` of None lets everybody in: for loopback only, the server sees to that."""
+def create_app(
+    service: Service,
+    *,
+    keys: KeyRing | None = None,
+    follower: Following | None = None,
+    tracer: Tracer | None = None,
+) -> FastAPI:
+    """The application of one service.
+
+    Args:
+        service: that answers.
+        keys: None lets every program of this machine in: for loopback only, the server sees to that.
+        follower: of the registry; None when a folder is served.
+        tracer: where requests are traced to, if anywhere.
+    """
     app = FastAPI(title="LingBot endpoint", version="1", docs_url=None, redoc_url=None)
     connections = Connections(service)
     app.state.service, app.state.connections = service, connections
+    app.state.drain = None  # set by the server that runs this application
+    service.journal = Journal(tracer)
+    door = Door(keys, service.metrics)
 
-    def authorize(headers: Any) -> None:
-        if keys is not None:
-            keys.check(headers.get("authorization"))
-
-    @app.post("/v1/infer", responses=_ERRORS, openapi_extra={"requestBody": _REQUEST_BODY})
+    @app.post("/v1/infer", responses={**REPLY, **refusals(INFER_ERRORS)}, openapi_extra=REQUEST_BODY)
     async def infer(request: Request) -> Response:
         """Actions for one observation. The reply has the format of the request."""
-        authorize(request.headers)
-        load, dump, media_type, limit = _format_of(request.headers.get("content-type", "application/json"))
-        message = load(await _body(request, limit))
-        client = request.client.host if request.client is not None else "unknown"
-        reply = await service.answer(message, service.sessions.of_request(message, client))
-        headers = {
-            "X-Model-Name": reply["model_name"],
-            "X-Model-Version": reply["model_version"],
-            "X-Bundle-Digest": reply["bundle_digest"],
-        }
-        return Response(dump(reply), media_type=media_type, headers=headers)
+        started = time.perf_counter()
+        exchange = Exchange(transport=_TRANSPORT)
+        try:
+            client = door.enter(request)
+            load, dump, media_type, limit = format_of(request.headers.get("content-type", "application/json"))
+            body = await read_body(request, limit)
+            decoding = time.perf_counter()
+            exchange.message = with_header_fields(load(body), request.headers)
+            exchange.decode = time.perf_counter() - decoding
+            exchange.session = service.sessions.of_request(exchange.message, client)
+            exchange.reply = await service.answer(exchange.message, exchange.session)
+            encoding = time.perf_counter()
+            data = dump(exchange.reply)
+            exchange.encode = time.perf_counter() - encoding
+        except Refused as refusal:
+            exchange.refusal = refusal
+            raise
+        finally:
+            exchange.total = time.perf_counter() - started
+            if exchange.reply is not None or exchange.refusal is not None:
+                service.journal.write(exchange)
+        return Response(data, media_type=media_type, headers=_identity(exchange.reply))
 
-    @app.get("/v1/metadata", responses={401: _ERRORS[401]})
+    @app.get("/v1/metadata", responses=refusals((401, 403)))
     async def metadata(request: Request) -> Response:
         """The contract and the identity of what is served: the first frame of the websocket, as JSON."""
-        authorize(request.headers)
+        door.enter(request)
         return JSONResponse(service.metadata())
 
     @app.get("/healthz", response_class=PlainTextResponse)
@@ -106,39 +99,58 @@ def create_app(service: Service, *, keys: KeyRing | None = None) -> FastAPI:
     async def readyz() -> Response:
         return _probe("ready", service.ready())
 
+    @app.get("/v1/admin/status", responses=refusals((401, 403)))
+    async def status(request: Request) -> Response:
+        """What is served, what was refused and why, and how old the registry's last answer is."""
+        door.enter(request, ADMIN)
+        served = {"champion": service.served.identity()} if follower is None else follower.status()
+        return JSONResponse({**served, "ready": service.ready() is None, "connections": len(connections)})
+
+    @app.post("/v1/admin/reload", status_code=202, responses=refusals((401, 403, 503)))
+    async def reload(request: Request) -> Response:
+        """Asks the registry now instead of at the next poll. What it says decides, not this call."""
+        door.enter(request, ADMIN)
+        if follower is None:
+            raise Unavailable("a folder is served here, there is no registry to ask", retry_after=3600)
+        follower.look_now()
+        return JSONResponse({"status": "the registry is asked now"}, status_code=202)
+
+    @app.post("/v1/admin/drain", status_code=202, responses=refusals((401, 403)))
+    async def drain(request: Request) -> Response:
+        """Ends the process as SIGTERM does: no reply is lost."""
+        name = door.enter(request, ADMIN)
+        logger.warning("'%s' asked for a drain", name)
+        begin: Callable[[], None] | None = app.state.drain
+        assert begin is not None, "the server sets it before it listens"
+        begin()
+        return JSONResponse({"status": "draining"}, status_code=202)
+
     @app.websocket("/")
     @app.websocket("/v1/realtime/robot/openpi")
     async def robot(socket: WebSocket) -> None:
         try:
-            authorize(socket.headers)
+            door.enter(socket)
             await connections.serve(socket)
         except Refused as refusal:
             await socket.send_denial_response(_refusal(refusal))
 
+    app.include_router(kserve_router(service, door))
     app.add_exception_handler(Refused, _on_refusal)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Exception, _on_fault)
     return app
 
 
-def _format_of(content_type: str) -> tuple[Callable[[bytes], Any], Callable[[Any], bytes], str, int]:
-    kind = content_type.split(";")[0].strip().lower()
-    if kind in MSGPACK_TYPES:
-        return codec.unpack, codec.pack, MSGPACK_TYPES[0], codec.DEFAULT_LIMITS.max_bytes
-    if kind == "application/json":
-        return json_codec.load, json_codec.dump, kind, json_codec.MAX_JSON_BYTES
-    raise HTTPException(415, f"content type '{kind}' is not served: send application/json or application/msgpack")
-
-
-async def _body(request: Request, limit: int) -> bytes:
-    """The body, given up as soon as it passes the limit."""
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge(f"the body is over the limit of {limit} bytes: send smaller images, base64 or msgpack")
-        chunks.append(chunk)
-    return b"".join(chunks)
+def _identity(reply: dict[str, Any] | Any) -> dict[str, str]:
+    """Who answered, as headers."""
+    names = {
+        "X-Model-Name": "model_name",
+        "X-Model-Version": "model_version",
+        "X-Model-Alias": "model_alias",
+        "X-Bundle-Digest": "bundle_digest",
+        REQUEST_ID_HEADER: "request_id",
+    }
+    return {header: reply[key] for header, key in names.items() if reply.get(key, "").isascii() and key in reply}
 
 
 def _probe(name: str, reason: str | None) -> Response:
@@ -154,7 +166,7 @@ def _refusal(refusal: Refused) -> Response:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    request.app.state.service.refused(error, "http")
+    request.app.state.service.refused(error, _TRANSPORT)
     return _refusal(error)
 
 
@@ -166,5 +178,6 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 async def _on_fault(request: Request, error: Exception) -> Response:
     """Starlette logs the traceback after this; the client gets a number to ask for."""
     number = uuid.uuid4().hex[:12]
+    request.app.state.service.metrics.count("faults", transport=_TRANSPORT)
     logger.error("fault %s while answering %s: %s", number, request.url.path, error)
     return JSONResponse({"error": f"internal error {number}: see the server's log"}, status_code=500)

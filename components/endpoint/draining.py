@@ -8,6 +8,7 @@ uvicorn itself.
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from socket import socket
@@ -36,6 +37,7 @@ class DrainingServer(uvicorn.Server):
         episode_seconds: float = 0.0,
         hand_over: bool = False,
         background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
         Args:
@@ -46,6 +48,7 @@ class DrainingServer(uvicorn.Server):
             hand_over: stop listening when the drain begins, for an address that another process listens on too;
                 else newcomers, and the probes, get their 503 until the end.
             background: what runs beside, from the start to the end.
+            tls: for https and wss.
         """
         super().__init__(
             uvicorn.Config(
@@ -58,11 +61,13 @@ class DrainingServer(uvicorn.Server):
                 ws_ping_interval=20.0,
                 ws_ping_timeout=60.0,  # a client that computes between two calls may answer pings late
                 timeout_graceful_shutdown=max(1, int(drain_seconds)),
+                ssl_context_factory=None if tls is None else lambda *_: tls,
             )
         )
         self._service, self._connections = app.state.service, app.state.connections
         self._drain_seconds, self._episode_seconds = drain_seconds, episode_seconds
         self._on_ready, self._hand_over, self._background = on_ready, hand_over, background
+        app.state.drain = self.drain  # for an administrator
         self._beside: list[asyncio.Task[None]] = []
         self._running_loop: asyncio.AbstractEventLoop | None = None
         self._drain: asyncio.Task[None] | None = None

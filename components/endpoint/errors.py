@@ -20,6 +20,12 @@ class BadObservation(Refused):
     status = 422
 
 
+class TooSlow(Refused):
+    """The body did not arrive in time."""
+
+    status = 408
+
+
 class TooLarge(Refused):
     status = 413
 

@@ -95,7 +95,10 @@ _DECLARED: dict[str, _Counter | _Gauge | _Histogram] = {
         help="Observations given to the shadow: compared, skipped (busy) or failed.", labels=("version", "result")
     ),
     "recorded": _Counter(help="Exchanges by recording: kept, or left_out at the size cap.", labels=("result",)),
-    "unauthorized": _Counter(help="Requests without a valid key (missing or unknown) or scope.", labels=("reason",)),
+    "unauthorized": _Counter(
+        help="Requests turned away: no valid key, no such scope, or a page's origin where there are no keys.",
+        labels=("reason",),
+    ),
     "faults": _Counter(help="Internal errors; each has a number in the log.", labels=("transport",)),
     "ready": _Gauge(help="1 when /readyz answers 200."),
     "draining": _Gauge(help="1 from SIGTERM on."),

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint import logs
 from components.endpoint.alarms import Watches
 from components.endpoint.batching import Answered, Batcher, Work
 from components.endpoint.contract import Contract
 from components.endpoint.errors import BadMessage, BadObservation, Refused, Unavailable, UnsafeAction
 from components.endpoint.guard import Guarded, GuardMode, guard
+from components.endpoint.journal import Journal
 from components.endpoint.metrics import Metrics
 from components.endpoint.observations import Request, check_reset, is_reset, read_requests
 from components.endpoint.realtime import KEYS, asks, read_running
@@ -54,6 +56,7 @@ class Service:
         self.guard_mode = guard_mode
         self.shadowing = Shadowing(self.batcher, self.metrics, guard_mode)
         self.watches = Watches(self.metrics)
+        self.journal = Journal()
         self.warm = False
         self.draining = False
         self._deadline_seconds = deadline_seconds
@@ -143,7 +146,8 @@ class Service:
         if self.draining and session.transport != "websocket":
             raise Unavailable("the server is shutting down: connect again", retry_after=1)
         request_id = identifier(message, "request_id") or secrets.token_hex(8)
-        reply = self._reset(message, session) if is_reset(message) else await self._infer(message, session)
+        with logs.bound(request_id=request_id, session_id=session.id, robot_id=session.robot):
+            reply = self._reset(message, session) if is_reset(message) else await self._infer(message, session)
         reply["request_id"] = request_id
         if self.draining:
             reply["draining"] = True
@@ -213,6 +217,7 @@ class Service:
         if episode is not before:
             self.metrics.count("episodes", version=episode.served.model_version)
         served = episode.served
+        logs.bind(episode_id=episode.id, robot_id=session.robot, version=served.model_version)
         if is_batch and any(asks(item) for item in (message, *message["batch"])):
             raise BadObservation("a running chunk belongs to one observation: send it alone, not in a batch")
         running = read_running(message, served.contract, episode.last_chunk)

@@ -14,6 +14,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from components.endpoint.codec import pack, unpack
 from components.endpoint.errors import BadMessage, Refused, Unavailable
+from components.endpoint.journal import Exchange
 from components.endpoint.service import Service
 from components.endpoint.sessions import Session
 
@@ -24,7 +25,7 @@ _TRANSPORT = "websocket"
 _READ_AHEAD = 4  # replies that one connection may be owed; then its messages wait in the socket
 _POLL_SECONDS = 0.02
 logger = logging.getLogger("lingbot.endpoint")
-_Answering = asyncio.Task[dict[str, Any] | str]
+_Answering = asyncio.Task[Exchange]
 
 
 class Connection:
@@ -84,39 +85,44 @@ class Connection:
         while True:
             task, arrived = await self._owed.get()
             try:
-                reply = await task
-                if isinstance(reply, str):
+                exchange = await task
+                if exchange.reply is None:
                     # A text frame is how openpi-client learns of an error; the connection stays for the next one.
-                    await self._socket.send_text(reply)
+                    await self._socket.send_text(str(exchange.refusal))
                 else:
-                    await self._send(reply, arrived)
+                    await self._send(exchange.reply, exchange, arrived)
+                exchange.total = time.perf_counter() - arrived
+                self._service.journal.write(exchange)
             finally:
                 self._working.discard(task)
             if self._service.draining and not self.busy and (self.closing or self.session.episode is None):
                 await self.close()
                 return
 
-    async def _answer(self, message: Mapping[str, Any], started: float) -> dict[str, Any] | str:
+    async def _answer(self, message: Mapping[str, Any], started: float) -> Exchange:
+        exchange = Exchange(transport=_TRANSPORT, session=self.session)
         try:
             data = message.get("bytes")
             if data is None:
                 raise BadMessage("send binary frames of msgpack, not text")
-            decoded = unpack(data)
-            decode_seconds = time.perf_counter() - started
-            reply = await self._service.answer(decoded, self.session)
+            exchange.message = unpack(data)
+            exchange.decode = time.perf_counter() - started
+            exchange.reply = await self._service.answer(exchange.message, self.session)
         except Refused as refusal:
             self._service.refused(refusal, _TRANSPORT)
-            return str(refusal)
-        self._observe(reply, "decode", decode_seconds)
-        return reply
+            exchange.refusal = refusal
+            return exchange
+        self._observe(exchange.reply, "decode", exchange.decode)
+        return exchange
 
-    async def _send(self, reply: dict[str, Any], arrived: float) -> None:
+    async def _send(self, reply: dict[str, Any], exchange: Exchange, arrived: float) -> None:
         if self._previous_ms is not None and "server_timing" in reply:
             reply["server_timing"]["prev_total_ms"] = self._previous_ms
         started = time.perf_counter()
         await self._socket.send_bytes(pack(reply))
         ended = time.perf_counter()
-        self._observe(reply, "encode", ended - started)
+        exchange.encode = ended - started
+        self._observe(reply, "encode", exchange.encode)
         self._previous_ms = (ended - arrived) * 1000
 
     def _observe(self, reply: Mapping[str, Any], stage: str, seconds: float) -> None:

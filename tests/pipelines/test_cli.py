@@ -42,13 +42,14 @@ EXPECTED = {
     "bundle create": {"path", "--preset", "--robot", "--seed"},
     "bundle verify": {"path"},
     "models list": {"--model", "--json"},
-    "models show": {"version", "--model", "--json"},
+    "models show": {"version", "--card", "--model", "--json"},
     "models promote": {"version", "--model", "--alias", "--reason", "--override", "--judge-again"},
     "models rollback": {"--model", "--alias", "--to", "--reason"},
     "models canary": {"version", "share", "--end", "--model", "--alias", "--reason", "--override", "--judge-again"},
     "models shadow": {"version", "--end", "--model", "--alias", "--reason"},
     "models history": {"--model", "--alias", "--json"},
     "models verify": {"--model", "--deep"},
+    "models lineage": {"reference", "--model", "--json"},
     "plan tokens": {
         "--hours", "--views", "--rate", "--codec", "--teacher", "--tokens", "--monocular", "--gpus",
         "--samples-per-second", "--passes", "--views-per-second", "--teraflops", "--bandwidth", "--months",
@@ -69,7 +70,11 @@ EXPECTED = {
     "keys add": {"name", "--scope", "--file"},
     "keys revoke": {"name", "--file"},
     "keys list": {"--json", "--file"},
-    "serve": {"--bundle", "--alias", "--model", "--host", "--port", "--queue-limit"},
+    "serve": {
+        "--bundle", "--alias", "--model", "--host", "--port", "--metrics-port", "--max-batch", "--queue-limit",
+        "--deadline-seconds", "--poll-seconds", "--episode-seconds", "--drain-seconds", "--guard", "--reuse-port",
+        "--tls-certificate", "--tls-key", "--log-format", "--log-level",
+    },
 }  # fmt: skip
 
 
