@@ -5,4 +5,5 @@ IMAGES = {
     "train": "lingbot-python-train:0.1.0",
     "simulation": "lingbot-python-simulation:0.1.0",
     "serve": "lingbot-python-serve:0.1.0",
+    "mlflow": "lingbot-python-mlflow:0.1.0",
 }

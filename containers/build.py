@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROLES = ("serve", "data", "simulation", "train")  # quickest first
+ROLES = ("serve", "mlflow", "data", "simulation", "train")  # quickest first
 CONTENT = (
     "model", "components", "pipelines", "containers", "params.yaml", "dvc.yaml", "pyproject.toml", "constraints.txt",
     "README.md", "LICENSE",

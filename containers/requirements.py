@@ -38,6 +38,8 @@ ROLES = {
     "train": Contents(extras=("pipelines", "data", "train", "serve", "simulation", "k8s")),
     # mlflow-skinny is MLflow's client: with sqlalchemy it reads a server and a sqlite registry.
     "serve": Contents(extras=("serve",), packages=(*_POLICY, "pillow", "boto3", "mlflow-skinny", "sqlalchemy")),
+    # The registry's server: rows in Postgres, small artefacts in S3.
+    "mlflow": Contents(packages=("mlflow", "psycopg2-binary", "boto3")),
 }
 
 

@@ -3,14 +3,15 @@
 The image's user runs it, without a network, and its root file system may be read-only.
 """
 
+import importlib
 import importlib.util
 import os
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
-
-import numpy as np
 
 
 def data() -> None:
@@ -49,10 +50,40 @@ def serve() -> None:
     _lacks("kfp", "dvc", "great_expectations", "mujoco", "pyarrow", "transformers", "pandas")
 
 
-CHECKS = {"data": data, "simulation": simulation, "train": train, "serve": serve}
+def mlflow() -> None:
+    """The server answers, over a database of its own, and knows the driver of the one it will have."""
+    with tempfile.TemporaryDirectory() as scratch:
+        store = f"sqlite:///{scratch}/mlflow.db"
+        command = ["mlflow", "server", "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
+        server = subprocess.Popen([*command, "--backend-store-uri", store], cwd=scratch)
+        try:
+            _wait_for("http://127.0.0.1:5000/health", server)
+        finally:
+            server.terminate()
+            server.wait(30)
+    importlib.import_module("psycopg2")
+    importlib.import_module("boto3")
+    _lacks("torch", "kfp", "dvc", "mujoco")
+
+
+CHECKS = {"data": data, "simulation": simulation, "train": train, "serve": serve, "mlflow": mlflow}
+
+
+def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+    for _ in range(180):
+        assert server.poll() is None, "the server ended"
+        try:
+            with urllib.request.urlopen(address, timeout=2) as reply:
+                assert reply.status == 200
+                return
+        except OSError:
+            time.sleep(1)
+    raise SystemExit(f"{address} did not answer within 3 minutes")
 
 
 def _write_dataset(folder: Path) -> None:
+    import numpy as np
+
     from model.data.lerobot_writer import LeRobotWriter
     from model.robots import load_robot
 
