@@ -82,6 +82,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
 
     from model.bundle import load_bundle
     from model.data.packed import PackedDataset
+    from model.data.seen import read_seen
     from model.evaluation.leakage import leakage_record
     from model.evaluation.records import TrialRecord, write_trials
 
@@ -122,7 +123,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     evaluation["views"] = save_views(bundle, packed, parameters, reason is None, media)
     write_trials(output / TRIALS, records)
     seeds = {record.seed for record in records if record.seed is not None}
-    evaluation["leakage"], digests = leakage_record(packed, seeds)
+    evaluation["leakage"], digests = leakage_record(packed, seeds, read_seen(bundle.path))
     evaluation["digests"] = {**digests, "trials": hashlib.sha256((output / TRIALS).read_bytes()).hexdigest()}
     text = json.dumps(evaluation, indent=1, sort_keys=True, allow_nan=False)
     (output / EVALUATION).write_text(text + "\n", encoding="utf-8")

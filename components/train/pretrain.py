@@ -109,6 +109,10 @@ def train(
         return {}
     save_file(trained.state_dict(), output / WEIGHTS)
     start.tokenizer.save(output / TOKENIZER)
+    seen = start.seen
+    for one in sets:
+        seen = seen.and_then(NAME, one.packed, one.robot.id)
+    seen.write(output)
     facts = {"schema_version": 1, "policy": config.to_dict(), "normalization": parameters.normalization}
     mixture = shares(sets)
     if mixture:

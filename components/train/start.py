@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from model.data.seen import Seen, read_seen
 from model.errors import UserError
 from model.progress import Progress
 
@@ -20,11 +21,15 @@ SWITCHED = ("modalities.depth.", "modalities.goal.")  # what the data or a weigh
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """A configuration before it is fitted to the data, the tokenizer of its embeddings, and weights, if any."""
+    """A configuration before it is fitted to the data, the tokenizer of its embeddings, and weights, if any.
+
+    `seen` is what the weights were trained on so far.
+    """
 
     config: "PolicyConfig"
     tokenizer: "InstructionTokenizer"
     state: "Mapping[str, Tensor] | None" = None
+    seen: Seen = Seen()
 
     def load(self, policy: "Policy", progress: Progress) -> None:
         """Puts the weights into a policy of the fitted configuration; does nothing without weights.
@@ -82,4 +87,8 @@ def find_start(preset: str, initial_checkpoint: str, tasks: Sequence[str], dimen
         tokenizer = InstructionTokenizer.load(folder.tokenizer)
     else:
         tokenizer = InstructionTokenizer.train(tasks, folder.config.text.vocab_size)
-    return Start(config=folder.config, tokenizer=tokenizer, state=folder.state)
+    seen = read_seen(folder.path)
+    if seen is None:
+        silent = f"the initial checkpoint (policy '{folder.config.name}') does not say what it was trained on"
+        seen = Seen(unknown=(silent,))
+    return Start(config=folder.config, tokenizer=tokenizer, state=folder.state, seen=seen.as_initial())

@@ -1,23 +1,24 @@
 """Was anything that is evaluated also trained on? Scenes by their seeds, held-out episodes by their content.
 
 A scene is its seed, whatever the task: two tasks may draw equal scenes from equal seeds. An episode is the sha256 of
-its states and actions, so that a copy under another number is still the same episode.
+its states and actions, so that a copy under another number is still the same episode. What was trained on is what the
+policy's own record says (`model.data.seen`): its fine-tuning, its pretraining with every set of a mixture, and what led
+to an initial checkpoint. A policy without a record is judged by the training split of the packed set.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from model.data.scenes import read_scenes
+from model.data.seen import NAME_LENGTH, Seen, SeenSet, episode_digests, training_seeds
 
 if TYPE_CHECKING:
     from model.data.packed import PackedDataset
 
 Ranges = list[list[int]]
+
+NO_RECORD = "the policy has no record of its training data: the training split of the packed set was taken for it"
 
 
 def digest_of_seeds(seeds: Iterable[int]) -> str:
@@ -42,57 +43,69 @@ def shared(first: Sequence[Sequence[int]], second: Sequence[Sequence[int]]) -> R
     return sorted(overlaps)
 
 
-def episode_digests(packed: "PackedDataset", split: str) -> dict[int, str]:
-    """Episode number -> sha256 of its states and actions."""
-    digests = {}
-    for number in packed.episodes(split):
-        episode = packed.episode(number)
-        hashed = hashlib.sha256()
-        for key in ("state", "action"):
-            values = np.ascontiguousarray(episode[key], dtype="<f4")
-            hashed.update(f"{key} {values.shape}".encode())
-            hashed.update(values.tobytes())
-        digests[number] = hashed.hexdigest()
-    return digests
-
-
-def leakage_record(packed: "PackedDataset", seeds: Iterable[int]) -> tuple[dict[str, Any], dict[str, str]]:
+def leakage_record(
+    packed: "PackedDataset", seeds: Iterable[int], seen: Seen | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """`leakage` of evaluation.json, and what it adds to `digests`.
 
     Args:
-        packed: what the policy was trained on and judged by.
+        packed: whose held-out episodes judge the policy.
         seeds: of the scenes that were evaluated in simulation; empty without a closed loop.
+        seen: what the policy's training saw; None when it has no record: then the packed set's training split counts.
 
     Returns:
-        The record: `evaluation_seeds` and `training_seeds` as ranges (the latter None when the training data does not
-        say from which scenes it came, as that of real robots), `shared_seeds` as ranges, `training_episodes` and
-        `holdout_episodes` as counts, `shared_episodes` as [held out, in training] numbers. And the digests
-        `evaluation_seeds`, `training_episodes` and `holdout_episodes`.
+        The record: `evaluation_seeds` and `training_seeds` as ranges (the latter None when no training data says from
+        which scenes it came, as that of real robots), `shared_seeds` as ranges, `training_episodes` (of all sets) and
+        `holdout_episodes` as counts, `shared_episodes` as [held out, in training]: the latter is an episode's number in
+        the packed set, or the name of another set. `training_sets` are those of the policy's record with the number of
+        episodes of each, null without a record; `unknown` says what else it was trained on without one. And the digests
+        `evaluation_seeds`, `holdout_episodes`, `training_episodes` (of the packed set), and `training_data` (of the
+        policy's record, where there is one).
     """
     seeds = set(seeds)
     trained, held_out = episode_digests(packed, "train"), episode_digests(packed, "holdout")
-    known = _training_seeds(packed.folder, trained)
+    known = training_seeds(packed) if seen is None else seen.seeds
     evaluated = ranges_of(seeds)
-    number_of = {digest: number for number, digest in reversed(trained.items())}
+    found = {digest[:NAME_LENGTH] for digest in trained.values()}
+    if seen is not None:
+        found = {name for one in seen.sets for name in one.episodes}
     record = {
         "evaluation_seeds": evaluated,
-        "training_seeds": known,
+        "training_seeds": None if known is None else [list(each) for each in known],
         "shared_seeds": [] if known is None else shared(evaluated, known),
-        "training_episodes": len(trained),
+        "training_episodes": len(found),
         "holdout_episodes": len(held_out),
-        "shared_episodes": [[number, number_of[digest]] for number, digest in held_out.items() if digest in number_of],
+        "shared_episodes": _copies(trained, held_out, seen),
+        "training_sets": None if seen is None else [_described(one) for one in seen.sets],
+        "unknown": [NO_RECORD] if seen is None else list(seen.unknown),
     }
     digests = {
         "evaluation_seeds": digest_of_seeds(seeds),
         "training_episodes": _digest(sorted(trained.values())),
         "holdout_episodes": _digest(sorted(held_out.values())),
     }
+    if seen is not None:
+        digests["training_data"] = _digest([[one.robot, one.episodes, one.seeds] for one in seen.sets])
     return record, digests
 
 
-def _training_seeds(folder: Path, trained: Mapping[int, str]) -> Ranges | None:
-    scenes = read_scenes(folder)
-    return None if scenes is None else ranges_of(scenes[number] for number in trained if number in scenes)
+def _copies(trained: dict[int, str], held_out: dict[int, str], seen: Seen | None) -> list[list[int | str]]:
+    """Held-out episodes that were trained on, each with where: an episode's number, or the name of a set."""
+    number_of = {digest[:NAME_LENGTH]: number for number, digest in reversed(trained.items())}
+    set_of = {} if seen is None else {name: one.name for one in reversed(seen.sets) for name in one.episodes}
+    names = {number: digest[:NAME_LENGTH] for number, digest in held_out.items()}
+    if seen is None:
+        return [[number, number_of[name]] for number, name in names.items() if name in number_of]
+    return [[number, number_of.get(name, set_of[name])] for number, name in names.items() if name in set_of]
+
+
+def _described(one: SeenSet) -> dict[str, Any]:
+    return {
+        "stages": list(one.stages),
+        "robot": one.robot,
+        "episodes": len(one.episodes),
+        "scenes_known": one.seeds is not None,
+    }
 
 
 def _digest(value: Any) -> str:

@@ -53,6 +53,11 @@ def _leakage(record: Mapping[str, Any], digests: Mapping[str, str]) -> Line:
     verb = "are" if len(copies) > 1 else "is"
     episodes = f"{len(copies) or 'none'} of {record['holdout_episodes']} held-out episodes {verb} in training"
     text = f"Leakage: {scenes}; {episodes} ({record['training_episodes']} episodes)."
+    sets = record.get("training_sets") or ()
+    if sets:
+        seen = "; ".join(f"{' and '.join(one['stages'])} {one['episodes']} of {one['robot']}" for one in sets)
+        text += f" Episodes by stage: {seen}."
+    text += "".join(f" {sentence[:1].upper()}{sentence[1:]}." for sentence in record.get("unknown", ()))
     if "trials" in digests:
         text += f" The trials have the sha256 {digests['trials'][:12]}."
     return Line(text=text, alarm=bool(seeds or copies))

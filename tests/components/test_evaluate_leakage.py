@@ -8,8 +8,11 @@ import pytest
 from components.evaluate import step as evaluate
 from components.promote.gate import Policy, decide
 from model.bundle import create_bundle
+from model.data import seen
+from model.data.packed import PackedDataset
 from model.data.packing import PackingSettings, pack
 from model.data.scenes import SCENES
+from model.data.seen import Seen, SeenSet
 from model.evaluation.summary import closed_loop_figures
 from model.progress import Silent
 from model.robots import load_robot
@@ -51,6 +54,21 @@ def test_scenes_apart_from_training_pass_the_gate(made, tmp_path, monkeypatch):
     found = evaluated(made, tmp_path, monkeypatch, [1000, 1001, 1002, 1003])
     assert found["leakage"]["evaluation_seeds"] == [[0, 59]] and found["leakage"]["training_episodes"] == 3
     assert decide(found, None, Policy(require_leakage_record=True)).promote
+
+
+def test_a_policy_without_a_record_of_its_training_passes_with_a_warning(made, tmp_path, monkeypatch):
+    (warning,) = decide(evaluated(made, tmp_path, monkeypatch, [1000, 1001, 1002, 1003]), None, Policy()).warnings
+    assert warning.startswith("the policy has no record of its training data")
+
+
+def test_a_scene_that_another_set_of_the_training_had_is_refused_by_the_gate(made, tmp_path, monkeypatch):
+    own, before = PackedDataset.open(made["packed"]), SeenSet(
+        stages=("initial pretrain",), robot="aloha_sim", episodes=("ab" * 8,), seeds=((50, 90),)
+    )  # fmt: skip
+    record = Seen(sets=(before,)).and_then("pretrain", own, "aloha_sim")
+    monkeypatch.setattr(seen, "read_seen", lambda folder: record)
+    found = evaluated(made, tmp_path, monkeypatch, [1000, 1001, 1002, 1003])
+    assert decide(found, None, Policy()).reasons == ("10 evaluated scenes were trained on: seeds 50 to 59",)
 
 
 def test_a_scene_of_training_that_was_evaluated_is_refused_by_the_gate(made, tmp_path, monkeypatch):

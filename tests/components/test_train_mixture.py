@@ -17,6 +17,7 @@ from components.steps import STEPS
 from model.bundle import load_bundle
 from model.data.annotations import write_annotations
 from model.data.lerobot_writer import LeRobotWriter
+from model.data.seen import read_seen
 from model.inference import Observation
 from model.robots import load_robot
 from tests.components.small_steps import make_step
@@ -134,6 +135,9 @@ def test_fine_tuning_goes_on_with_the_runs_own_robot(humanoid: dict[str, Artifac
     assert bundle.inputs([seen]).image_mask.tolist() == [[True, False, False]]
     assert bundle.infer([seen]).shape == (1, 4, 26)
     card = (bundle.path / "MODEL_CARD.md").read_text()
+    both, other = read_seen(bundle.path).sets
+    assert both.name == "pretrain and finetune (unitree_g1_inspire)" and other.name == "pretrain (aloha_sim)"
+    assert [len(one.episodes) for one in (both, other)] == [2, 2]
     assert "Pretrained on a mixture: unitree_g1_inspire 25%, 2 episodes; aloha_sim 75%, 2 episodes." in card
 
 

@@ -111,4 +111,4 @@ def test_two_processes_train_what_one_does_in_micro_batches(
     one, two = (load_file(folder / "model.safetensors") for folder in (alone, tmp_path))
     assert {name: weight.shape for name, weight in one.items()} == {name: weight.shape for name, weight in two.items()}
     files = {path.name for path in tmp_path.iterdir()} - {SCRATCH}
-    assert files == {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"}
+    assert files == {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl", "training_data.json"}

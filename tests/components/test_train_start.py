@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from components.train import pretrain
-from components.train.start import Start
+from components.train.start import Start, find_start
 from model.bundle import create_bundle, seeded_policy
 from model.config import preset
+from model.data.packed import PackedDataset
+from model.data.seen import Seen
 from model.data.text import InstructionTokenizer
 from model.errors import UserError
 from model.progress import Silent
@@ -62,6 +64,18 @@ def test_the_weights_and_the_tokenizer_of_the_initial_checkpoint_are_taken(
     ]
     assert (tokens[0] == tokens[1]).all()
     assert (tokens[0] != InstructionTokenizer.train(TASKS, 512).encode(TASKS, 40)[0]).any()
+
+
+def test_what_a_checkpoint_was_trained_on_goes_on_with_it(inputs: dict[str, Path], tmp_path: Path) -> None:
+    own = PackedDataset.open(inputs["packed"])
+    for name in ("known", "silent"):
+        create_bundle(tmp_path / name)
+    Seen(unknown=("before",)).and_then("finetune", own, "gr1").write(tmp_path / "known")
+    (tmp_path / "known" / "manifest.json").unlink()  # it is a pretraining's folder now
+    known, silent = (find_start("debug", str(tmp_path / name), TASKS).seen for name in ("known", "silent"))
+    assert known.unknown == ("before",) and known.sets[0].stages == ("initial finetune",)
+    assert silent.sets == () and "does not say what it was trained on" in silent.unknown[0]
+    assert find_start("debug", "", TASKS).seen == Seen()
 
 
 def test_depth_tokens_of_another_shape_are_named() -> None:

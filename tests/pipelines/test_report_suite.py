@@ -97,6 +97,11 @@ def test_latency_and_violations_are_said_in_a_line(folders):
         ({}, "none of 20 evaluated scenes was trained on; none of 9 held-out episodes is in training (91 episodes)"),
         ({"training_seeds": None}, "20 scenes were evaluated, and the scenes of training are not known"),
         ({"evaluation_seeds": []}, "no scene was evaluated; none of 9"),
+        (
+            {"training_sets": [{"stages": ["pretrain", "finetune"], "robot": "gr1", "episodes": 91}], "unknown": ["x"]},
+            "none of 20 evaluated scenes was trained on; none of 9 held-out episodes is in training (91 episodes). "
+            "Episodes by stage: pretrain and finetune 91 of gr1. X.",
+        ),
     ],
 )
 def test_what_is_known_of_leakage_is_said(folders, changes, said):

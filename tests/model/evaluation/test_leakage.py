@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from model.data.scenes import SCENES, carry_scenes, read_scenes
+from model.data.seen import Seen
 from model.errors import UserError
-from model.evaluation.leakage import digest_of_seeds, leakage_record, ranges_of, shared
+from model.evaluation.leakage import NO_RECORD, digest_of_seeds, leakage_record, ranges_of, shared
 
 
 def packed(folder, train, holdout, seeds=None):
@@ -47,6 +48,8 @@ def test_disjoint_data_shares_nothing(tmp_path):
         "training_episodes": 3,
         "holdout_episodes": 1,
         "shared_episodes": [],
+        "training_sets": None,
+        "unknown": [NO_RECORD],
     }
     assert digests["evaluation_seeds"] == digest_of_seeds(range(50))
 
@@ -91,3 +94,33 @@ def test_a_dataset_that_was_collected_elsewhere_has_no_scenes(tmp_path):
 def test_scenes_of_another_number_of_episodes_are_refused(collected):
     with pytest.raises(UserError, match="lists 2 scenes, the dataset has 3 episodes"):
         carry_scenes(collected, collected, 3)
+
+
+def seen_of(folder, contents, seeds=None, stage="pretrain", robot="gr1"):
+    folder.mkdir()
+    return Seen().and_then(stage, packed(folder, contents, [], seeds), robot)
+
+
+def test_a_held_out_episode_that_another_set_of_a_mixture_had_is_found(tmp_path):
+    seen = seen_of(tmp_path / "other", [8, 9]).and_then("finetune", packed(tmp_path, [1, 2], [9]), "aloha_sim")
+    record, digests = leakage_record(packed(tmp_path, [1, 2], [9]), (), seen)
+    assert record["shared_episodes"] == [[2, "pretrain (gr1)"]] and record["training_episodes"] == 4
+    assert record["training_sets"][0] == {
+        "stages": ["pretrain"], "robot": "gr1", "episodes": 2, "scenes_known": False
+    }  # fmt: skip
+    assert len(digests["training_data"]) == 64
+
+
+def test_an_evaluated_scene_that_the_initial_checkpoint_saw_is_found(tmp_path):
+    before = seen_of(tmp_path / "before", [5, 6], [20, 90]).as_initial()
+    seen = before.and_then("pretrain", packed(tmp_path, [1], [2], [1000, 1001]), "aloha_sim")
+    record, _ = leakage_record(packed(tmp_path, [1], [2], [1000, 1001]), range(50), seen)
+    assert record["shared_seeds"] == [[20, 20]]
+    assert record["training_seeds"] == [[20, 20], [90, 90], [1000, 1000]]
+    assert record["training_sets"][0]["stages"] == ["initial pretrain"]
+
+
+def test_what_the_record_does_not_know_is_said(tmp_path):
+    own = packed(tmp_path, [1], [2])
+    seen = Seen(unknown=("it does not say",)).and_then("pretrain", own, "gr1")
+    assert leakage_record(own, (), seen)[0]["unknown"] == ["it does not say"]
