@@ -82,6 +82,7 @@ _TABLE = (
         inputs={"dataset": _DATASET, "verdict": ("validate",)},
         artifact="annotations",
         image="data",
+        sources=("checkpoint", "vocabulary", "reviewed"),
     ),
     Step(
         name="extract_depth_tokens",

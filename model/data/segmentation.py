@@ -85,13 +85,21 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class AtomicSegment:
-    """A stretch of the episode and what each arm does in it, the one that does most first; none: all is at rest."""
+    """A stretch of the episode and what each arm does in it, the one that does most first; none: all is at rest.
+
+    `confidences` are those of its start and its end, as of a `Part`.
+    """
 
     start: int
     end: int
     parts: tuple[Part, ...]
     holding: tuple[str, ...]
-    confidence: float
+    confidences: tuple[float, float]
+
+    @property
+    def confidence(self) -> float:
+        """Of the less clear of its two ends."""
+        return min(self.confidences)
 
     @property
     def arm(self) -> str:
@@ -171,9 +179,7 @@ def segment_episode(
     for (start, first), (end, second) in zip(cuts, cuts[1:], strict=False):
         inside = _acting(parts, start, end, speeds)
         holding = tuple(arm for arm in SIDES if _holds(parts, arm, start))
-        segments.append(
-            AtomicSegment(start=start, end=end, parts=inside, holding=holding, confidence=min(first, second))
-        )
+        segments.append(AtomicSegment(start=start, end=end, parts=inside, holding=holding, confidences=(first, second)))
     while segments and not segments[-1].parts:
         segments.pop()
     return tuple(segments)

@@ -20,7 +20,7 @@ ALOHA = load_robot("aloha_sim")
 
 def segment(*acts: tuple[str, str], holding: tuple[str, ...] = ()) -> AtomicSegment:
     parts = tuple(Part(arm=arm, action=action, start=0, end=5) for arm, action in acts)
-    return AtomicSegment(start=0, end=5, parts=parts, holding=holding, confidence=1.0)
+    return AtomicSegment(start=0, end=5, parts=parts, holding=holding, confidences=(1.0, 1.0))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,145 @@
+"""Texts of a model for episodes that are cut: questions prepared ahead and asked together, failures in a budget."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.annotate.answers import Answer
+from components.annotate.asking import Asker, Counts, NoAnswer
+from components.annotate.cache import AnswerCache, cache_folder
+from components.annotate.models import Model
+from components.annotate.parameters import Parameters
+from components.annotate.prompts import Question
+from model.errors import UserError
+from model.progress import Progress
+
+DECODERS = 2  # threads that read frames; decoding holds no lock of the interpreter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The texts of one episode, the whole of it first, then one a segment; or why there are none."""
+
+    episode: int
+    answers: tuple[Answer, ...] = ()
+    reason: str = ""
+
+
+def open_model(parameters: Parameters) -> Model:
+    """The model that the parameters name.
+
+    Raises:
+        UserError: a local model that cannot be loaded.
+    """
+    if parameters.writer == "endpoint":
+        from components.annotate.chat_endpoint import ChatEndpoint
+
+        return ChatEndpoint(
+            parameters.endpoint,
+            parameters.model,
+            key=os.environ.get(parameters.api_key_variable, ""),
+            concurrency=parameters.concurrency,
+            timeout_seconds=parameters.timeout_seconds,
+        )
+    from components.annotate.local_model import LocalModel
+
+    content = hashlib.sha256()
+    for file in sorted(Path(parameters.checkpoint).glob("*.safetensors")):
+        with file.open("rb") as weights:
+            content.update(hashlib.file_digest(weights, "sha256").digest())
+    return LocalModel(parameters.checkpoint, f"{Path(parameters.checkpoint).name}@{content.hexdigest()[:12]}")
+
+
+def write_texts(
+    episodes: Sequence[int],
+    questions_of: Callable[[int], list[Question]],
+    model: Model,
+    parameters: Parameters,
+    progress: Progress,
+) -> tuple[dict[int, Written], Counts]:
+    """Texts of every episode, by episode, and what they took.
+
+    Args:
+        questions_of: the questions of an episode; raises UserError where its frames cannot be read.
+
+    Raises:
+        UserError: more episodes failed than `failed_share` allows (each named with its reason), or the model cannot
+            answer anything. Answers so far are kept: the next run asks for the rest.
+    """
+    return asyncio.run(_Writing(model, parameters, progress).write(episodes, questions_of))
+
+
+class _Writing:
+    def __init__(self, model: Model, parameters: Parameters, progress: Progress) -> None:
+        self._model = model
+        self._parameters = parameters
+        self._progress = progress
+        self._asker = Asker(model, AnswerCache(cache_folder()), attempts=parameters.attempts)
+        self._written: dict[int, Written] = {}
+
+    async def write(
+        self, episodes: Sequence[int], questions_of: Callable[[int], list[Question]]
+    ) -> tuple[dict[int, Written], Counts]:
+        waiting = iter(episodes)
+        # An episode has two questions at the least: so many at once keep the model busy, and few pictures in memory.
+        ahead = max(2, self._model.concurrency // 2)
+        try:
+            with ThreadPoolExecutor(DECODERS, thread_name_prefix="frames") as decoders:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(ahead):
+                        group.create_task(self._work(waiting, len(episodes), questions_of, decoders))
+        except ExceptionGroup as errors:
+            raise _first(errors) from errors
+        finally:
+            await self._model.close()
+        return self._written, self._asker.counts
+
+    async def _work(
+        self,
+        waiting: Iterable[int],
+        total: int,
+        questions_of: Callable[[int], list[Question]],
+        decoders: ThreadPoolExecutor,
+    ) -> None:
+        for episode in waiting:
+            try:
+                questions = await asyncio.get_running_loop().run_in_executor(decoders, questions_of, episode)
+            except UserError as error:
+                self._done(Written(episode=episode, reason=str(error)), total)
+                continue
+            try:
+                answers = await self._asker.ask_all(questions)
+            except NoAnswer as error:
+                self._done(Written(episode=episode, reason=str(error)), total)
+            else:
+                self._done(Written(episode=episode, answers=tuple(answers)), total)
+
+    def _done(self, written: Written, total: int) -> None:
+        self._written[written.episode] = written
+        counts = self._asker.counts
+        self._progress.update(len(self._written), total, requests=counts.requests, from_cache=counts.cached)
+        failed = [one for one in self._written.values() if one.reason]
+        if not written.reason:
+            return
+        self._progress.message(f"episode {written.episode} gets no text: {written.reason}")
+        if len(failed) > self._parameters.failed_share * total:
+            named = "; ".join(
+                f"episode {one.episode}: {one.reason}" for one in sorted(failed, key=lambda one: one.episode)
+            )
+            raise UserError(
+                f"{len(failed)} of {total} episodes got no text, more than annotate.failed_share "
+                f"{self._parameters.failed_share:g} allows ({named}): mend the cause and run again, what was answered "
+                "is kept."
+            )
+
+
+def _first(errors: ExceptionGroup) -> BaseException:
+    """The exception that ended the work; the tasks beside it were cancelled."""
+    found: BaseException = errors
+    while isinstance(found, ExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -1,0 +1,255 @@
+"""Texts by a model behind a chat endpoint that fails in every way it can, asked for real over HTTP."""
+
+import base64
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from components.annotate import step
+from model.data.annotations import read_annotations
+from model.errors import UserError
+from model.progress import Silent
+from tests.components.annotate.chat_server import KEY, ChatServer, running, valid_answer
+from tests.components.annotate.recordings import no_quarantine, write_picks
+
+SEGMENTS = 3  # of a pick
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("picks")
+    return {"dataset": write_picks(root / "dataset", 4), "verdict": no_quarantine(root / "verdict")}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def parameters(server: ChatServer, **changed: Any) -> step.Parameters:
+    given = {"writer": "endpoint", "endpoint": server.url, "model": "qwen3-vl", "frames": 2, "timeout_seconds": 30.0}
+    return step.Parameters(**given | changed)
+
+
+def annotate(
+    inputs: dict[str, Path], output: Path, given: step.Parameters
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    output.mkdir()
+    summary = step.run(inputs, output, given, Silent())
+    return summary, read_annotations(output)
+
+
+def test_every_segment_and_episode_gets_the_models_text(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer()) as server:
+        summary, rows = annotate(inputs, tmp_path / "out", parameters(server, price_input=2.0, price_output=10.0))
+    assert len(rows) == 4 * SEGMENTS
+    assert {(row["task"], row["sub_task"], row["verb"], row["objects"], row["source"]) for row in rows} == {
+        ("move the red cube to the left", "pick up the red cube with the right arm", "pick up", "red cube", "qwen3-vl")
+    }
+    assert summary["requests"] == 4 * (SEGMENTS + 1) and summary["input_tokens"] == 16_000
+    assert summary["cost"] == pytest.approx((16_000 * 2 + 800 * 10) / 1e6)
+
+
+def test_a_request_shows_all_views_with_their_times_and_the_joints(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer()) as server:
+        annotate(inputs, tmp_path / "out", parameters(server, concurrency=1))
+        body = next(one for one in server.bodies if "reach" in one["messages"][1]["content"][-1]["text"])
+    parts = body["messages"][1]["content"]
+    captions = [part["text"] for part in parts if part["type"] == "text"][:-1]
+    assert [caption.split(" at ")[0] for caption in captions] == ["cam_high", "cam_left_wrist", "cam_right_wrist"] * 2
+    assert captions[0].endswith("at 0.20 s") and captions[-1].endswith("at 1.45 s")  # 0.2 s to 1.5 s at 20 Hz
+    pictures = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    assert len(pictures) == len(captions)
+    assert Image.open(io.BytesIO(base64.b64decode(pictures[0].partition(",")[2]))).size == (16, 16)
+    assert "right arm moved" in parts[-1]["text"] and "its gripper went from 100% to" in parts[-1]["text"]
+    assert body["response_format"]["json_schema"]["schema"]["required"] == ["sub_task", "verb", "objects"]
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "hang", "truncated", "schema", "nonsense"])
+def test_a_fault_that_passes_is_asked_again(inputs: dict[str, Path], tmp_path: Path, fault: str) -> None:
+    server = ChatServer(hang_seconds=2.0)
+    server.script = [fault]
+    with running(server):
+        summary, rows = annotate(inputs, tmp_path / "out", parameters(server, concurrency=1, timeout_seconds=0.5))
+    assert summary["requests"] == 4 * (SEGMENTS + 1) + 1
+    assert sum(summary["failed_requests"].values()) == 1
+    assert {row["review_state"] for row in rows} == {"unreviewed"}
+
+
+def test_prose_around_an_answer_costs_no_second_request(inputs: dict[str, Path], tmp_path: Path) -> None:
+    server = ChatServer()
+    server.always = "prose"
+    with running(server):
+        summary, _ = annotate(inputs, tmp_path / "out", parameters(server))
+    assert summary["requests"] == 4 * (SEGMENTS + 1)
+
+
+def test_the_model_is_told_what_was_wrong(inputs: dict[str, Path], tmp_path: Path) -> None:
+    server = ChatServer()
+    server.script = ["schema"]
+    with running(server):
+        annotate(inputs, tmp_path / "out", parameters(server, concurrency=1))
+    last = [body["messages"][1]["content"][-1]["text"] for body in server.bodies]
+    assert ["the JSON is not of the schema" in text for text in last].count(True) == 1
+
+
+def test_retry_after_is_waited_for(inputs: dict[str, Path], tmp_path: Path) -> None:
+    server = ChatServer()
+    server.script = ["429 for long"]
+    with running(server):
+        started = time.monotonic()
+        annotate(inputs, tmp_path / "out", parameters(server))
+    assert time.monotonic() - started >= 1.0
+
+
+def test_no_more_requests_at_once_than_allowed(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer(seconds=0.02)) as server:
+        annotate(inputs, tmp_path / "out", parameters(server, concurrency=3))
+    assert server.most_at_once == 3
+
+
+def test_nonsense_about_one_episode_marks_it_and_the_rest_goes_on(inputs: dict[str, Path], tmp_path: Path) -> None:
+    server = ChatServer()
+    server.nonsense_about = "left arm'"  # the task text of episodes 1 and 3
+    with running(server):
+        summary, rows = annotate(inputs, tmp_path / "out", parameters(server, attempts=2, failed_share=0.5))
+    failed = {row["episode"] for row in rows if row["review_state"] == "failed"}
+    assert failed == {1, 3} and summary["episodes_failed"] == 2
+    reasons = {row["reason"] for row in rows if row["episode"] in failed}
+    assert all(
+        "2 attempts, the last: there is no JSON object in 'I see a robot in a kitchen.'" in one for one in reasons
+    )
+    assert {row["source"] for row in rows if row["episode"] in failed} == {"template"}
+    assert {row["source"] for row in rows if row["episode"] not in failed} == {"qwen3-vl"}
+
+
+def test_more_failures_than_the_budget_end_the_step_and_keep_the_answers(
+    inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    server = ChatServer()
+    server.nonsense_about = "left arm'"
+    with running(server):
+        given = parameters(server, attempts=2, failed_share=0.25)
+        with pytest.raises(UserError, match=r"2 of 4 episodes got no text, more than annotate.failed_share 0.25"):
+            annotate(inputs, tmp_path / "out", given)
+        server.nonsense_about = None
+        before = dict(server.answered)
+        summary, _ = annotate(inputs, tmp_path / "again", given)
+    assert not before.keys() & server.answered.keys() or summary["answers_from_cache"] > 0
+    assert summary["episodes_failed"] == 0
+
+
+def test_a_second_run_asks_nothing(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer()) as server:
+        _, first = annotate(inputs, tmp_path / "one", parameters(server))
+        summary, second = annotate(inputs, tmp_path / "two", parameters(server))
+    assert summary["requests"] == 0 and summary["answers_from_cache"] == 4 * (SEGMENTS + 1)
+    assert first == second
+
+
+def test_another_vocabulary_is_another_question(inputs: dict[str, Path], tmp_path: Path) -> None:
+    words = tmp_path / "words.yaml"
+    words.write_text("verbs: [pick up]\n")
+    with running(ChatServer()) as server:
+        annotate(inputs, tmp_path / "one", parameters(server))
+        summary, _ = annotate(inputs, tmp_path / "two", parameters(server, vocabulary=str(words)))
+    assert summary["answers_from_cache"] == 0
+
+
+def test_a_wrong_key_is_named_at_once(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer(key=KEY)) as server, pytest.raises(UserError, match="answers 401 to the key"):
+        annotate(inputs, tmp_path / "out", parameters(server, concurrency=1))
+    assert not server.asked
+
+
+def test_the_key_comes_from_the_environment(
+    inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with running(ChatServer(key=KEY)) as server:
+        summary, _ = annotate(inputs, tmp_path / "out", parameters(server, api_key_variable="MY_KEY"))
+    assert summary["episodes_failed"] == 0
+
+
+def test_no_endpoint_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    given = step.Parameters(
+        writer="endpoint", endpoint="http://127.0.0.1:9/v1", model="m", attempts=2, failed_share=0.0
+    )
+    with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1 cannot be reached"):
+        annotate(inputs, tmp_path / "out", given)
+    with pytest.raises(UserError, match="give both"):
+        step.Parameters(writer="endpoint", endpoint="http://127.0.0.1:9/v1")
+
+
+def test_an_unknown_model_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
+    with running(ChatServer()) as server, pytest.raises(UserError, match="404 for the model 'gpt'"):
+        annotate(inputs, tmp_path / "out", parameters(server, model="gpt"))
+
+
+def test_an_episode_whose_frames_cannot_be_read_is_marked(tmp_path: Path) -> None:
+    dataset = write_picks(tmp_path / "dataset", 2)
+    video = sorted((dataset / "videos").rglob("*.mp4"))[0]
+    video.write_bytes(b"no video")
+    given = {"dataset": dataset, "verdict": no_quarantine(tmp_path / "verdict")}
+    with running(ChatServer()) as server:
+        _, rows = annotate(given, tmp_path / "out", parameters(server, failed_share=1.0))
+    failed = [row for row in rows if row["review_state"] == "failed"]
+    assert failed and all(str(video.name) in row["reason"] or "episode" in row["reason"] for row in failed)
+
+
+def kill_and_resume(folder: Path, episodes: int, seconds: float) -> tuple[ChatServer, dict[str, Any], float]:
+    """Annotates in a process that is killed in the middle, then here; the server, the summary, the last run's time."""
+    inputs = {"dataset": write_picks(folder / "dataset", episodes), "verdict": no_quarantine(folder / "verdict")}
+    server = ChatServer(seconds=seconds, fault_share=0.1, hang_seconds=3.0)
+    with running(server):
+        given = parameters(server, timeout_seconds=1.0, attempts=8)
+        (folder / "killed").mkdir()
+        program = (
+            "from pathlib import Path\n"
+            "from components.annotate import step\n"
+            "from model.progress import Silent\n"
+            f"inputs = {{'dataset': Path({str(inputs['dataset'])!r}), 'verdict': Path({str(inputs['verdict'])!r})}}\n"
+            f"step.run(inputs, Path({str(folder / 'killed')!r}), step.{given!r}, Silent())\n"
+        )
+        process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": os.getcwd()})
+        wanted = episodes * (SEGMENTS + 1) // 2
+        deadline = time.monotonic() + 120
+        while sum(server.answered.values()) < wanted:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(seconds + 0.1)  # answers on their way to the dead reach nobody
+        answered = set(server.answered)
+        kept = {path.stem for path in (Path(os.environ["LINGBOT_HOME"]) / "annotation_answers").rglob("*.json")}
+        started = time.monotonic()
+        (folder / "out").mkdir()
+        summary = step.run(inputs, folder / "out", given, Silent())
+        took = time.monotonic() - started
+    assert summary["answers_from_cache"] == len(kept)
+    # in flight when it was killed: at most the concurrency; every other answer was kept
+    assert len(answered) - len(kept) <= given.concurrency
+    assert summary["episodes_failed"] == 0
+    rows = read_annotations(folder / "out")
+    assert len(rows) == episodes * SEGMENTS and {row["source"] for row in rows} == {"qwen3-vl"}
+    assert all(row["sub_task"] == valid_answer("segment")["sub_task"] for row in rows)
+    return server, summary, took
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was_and_loses_nothing(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, episodes=40, seconds=0.05)
+
+
+@pytest.mark.soak
+def test_two_hundred_episodes_through_a_kill(tmp_path: Path) -> None:
+    kill_and_resume(tmp_path, episodes=200, seconds=0.2)
