@@ -14,8 +14,9 @@ from model.errors import UserError
 
 BITWISE, TOLERANCE, DIFFERENT = "bitwise equal", "within tolerance", "different"
 OPEN_LOOP_TOLERANCE = 0.05
+_HORIZON = "open_loop_error."
 # Figures that decide; the others (baselines, differences) are shown.
-_DECISIVE = ("closed_loop.policy.", "closed_loop.other_task.", "open_loop_error.")
+_DECISIVE = ("closed_loop.policy.", "closed_loop.other_task.", _HORIZON)
 _INTERVAL = ("_low", "_high")
 
 
@@ -136,6 +137,7 @@ def compare(first: Result, second: Result) -> dict[str, Any]:
         "steps": steps,
         "not_in_both": sorted({*first.digests} ^ {*second.digests}),
         "figures": figures,
+        "figures_in_one": _figures_in_one(first, second),
         "environment": dict(_differences(first.environment, second.environment)),
     }
 
@@ -156,16 +158,40 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         yield f"  weights      {'equal' if weights['equal'] else 'other'} bytes, bundle {digests}"
     if comparison["not_in_both"]:
         yield f"  only in one: {', '.join(comparison['not_in_both'])}"
-    for name, figure in comparison["figures"].items():
+    for name, figure in sorted(comparison["figures"].items(), key=lambda item: _horizon(item[0])):
         verdict = {True: "agree", False: "differ", None: ""}[figure["agree"]]
         if figure["first"] != figure["second"] or figure["agree"] is not None:
-            yield f"  {name:40} {figure['first']:>10.4g} {figure['second']:>10.4g}  {verdict}"
+            yield f"  {_spoken(name):40} {figure['first']:>10.4g} {figure['second']:>10.4g}  {verdict}"
+    for name, figure in sorted(comparison["figures_in_one"].items(), key=lambda item: _horizon(item[0])):
+        one, other = (f"{value:.4g}" if value is not None else "none" for value in figure.values())
+        yield f"  {_spoken(name):40} {one:>10} {other:>10}  only in one"
     for name, (one, other) in comparison["environment"].items():
         yield f"  environment  {name}: {one} -> {other}"
 
 
 def _only(parameters: Mapping[str, Any], steps: list[str]) -> dict[str, Any]:
     return {step: parameters[step] for step in steps}
+
+
+def _figures_in_one(first: Result, second: Result) -> dict[str, dict[str, float | None]]:
+    """Deciding figures that one of both lacks: a horizon of open loop, because its chunks are shorter, or a task."""
+    names = [*first.figures, *(name for name in second.figures if name not in first.figures)]
+    return {
+        name: {"first": first.figures.get(name), "second": second.figures.get(name)}
+        for name in names
+        if name.startswith(_DECISIVE)
+        and not name.endswith(_INTERVAL)
+        and (name in first.figures) != (name in second.figures)
+    }
+
+
+def _horizon(name: str) -> int:
+    """Orders horizons by their steps behind all other figures, whose order stays."""
+    return int(name.removeprefix(_HORIZON)) if name.startswith(_HORIZON) else 0
+
+
+def _spoken(name: str) -> str:
+    return f"open-loop error, {_horizon(name)} steps ahead" if name.startswith(_HORIZON) else name
 
 
 def _code(result: Result) -> str:
@@ -190,7 +216,7 @@ def _agree(name: str, first: Result, second: Result) -> bool | None:
     if not name.startswith(_DECISIVE):
         return None
     one, other = first.figures[name], second.figures[name]
-    if name.startswith("open_loop_error."):
+    if name.startswith(_HORIZON):
         return abs(one - other) <= OPEN_LOOP_TOLERANCE * max(abs(one), abs(other))
     bounds = [(result.figures.get(f"{name}_low"), result.figures.get(f"{name}_high")) for result in (first, second)]
     (low_one, high_one), (low_other, high_other) = bounds

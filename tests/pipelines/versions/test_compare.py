@@ -62,6 +62,20 @@ def test_open_loop_errors_agree_within_5_percent(error: float, outcome: str) -> 
     assert compare(result(), changed)["outcome"] == outcome
 
 
+def test_horizons_are_told_in_their_order_and_what_one_of_both_lacks() -> None:
+    longer = result("b", figures=figures(open_loop_error__1=0.05, open_loop_error__25=0.2, open_loop_error__50=0.3))
+    shorter = result(figures=figures(open_loop_error__1=0.05, open_loop_error__20=0.18))
+    comparison = compare(shorter, longer)
+    assert comparison["figures_in_one"] == {
+        "open_loop_error.20": {"first": 0.18, "second": None},
+        "open_loop_error.25": {"first": None, "second": 0.2},
+        "open_loop_error.50": {"first": None, "second": 0.3},
+    }
+    told = [line.split() for line in comparison_lines(comparison) if "steps ahead" in line]
+    assert [line[2] for line in told] == ["1", "10", "20", "25", "50"]
+    assert told[2][5:] == ["0.18", "none", "only", "in", "one"] and told[1][5:] == ["0.1", "0.1", "agree"]
+
+
 def test_without_figures_other_bytes_are_different() -> None:
     one, other = result(figures={}), result(figures={}, digests=digests(pack="q"))
     assert compare(one, other)["outcome"] == DIFFERENT
