@@ -8,6 +8,7 @@ base is made with debootstrap (as root). What differs from the last commit is no
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -55,12 +56,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--torch-index", help=f"where torch's CPU build lies ({TORCH_CPU}, unless pip is configured)")
     parser.add_argument("--tool", choices=TOOLS, help="default: the first that is installed")
     parser.add_argument("--push", default="", metavar="REGISTRY/PATH", help="push, and name the images by digest")
+    parser.add_argument("--kustomize", type=Path, metavar="FOLDER", help="write the digests as a component there, too")
     parser.add_argument("--no-smoke", action="store_true", help="do not run the smoke tests")
     parser.add_argument("--output", type=Path, default=ROOT / "build/images", help="for images.yaml and the SBOMs")
     options = parser.parse_args(arguments)
     for role in options.roles:
         if role not in ROLES:
             parser.error(f"unknown image '{role}': it is one of {', '.join(ROLES)}")
+    if options.kustomize and not options.push:
+        parser.error("--kustomize writes digests, which images get when they are pushed: give --push REGISTRY too")
     return options
 
 
@@ -107,6 +111,8 @@ def build_all(options: argparse.Namespace) -> None:
             made[role] = push(tool, name, options.push) if options.push else name
             # After each, so that a later failure loses nothing. JSON is YAML.
             (options.output / "images.yaml").write_text(json.dumps(made, indent=1) + "\n")
+            if options.kustomize:
+                write_component(options.kustomize, made)
             print(f"build: {made[role]} is done, {size(tool, name) / 1e6:.0f} MB", flush=True)
     print(f"build: {options.output / 'images.yaml'} names the images: lingbot compile --images takes it")
 
@@ -261,6 +267,21 @@ def push(tool: str, name: str, registry: str) -> str:
     with tempfile.NamedTemporaryFile("r", prefix="lingbot-digest-") as digest:
         run([tool, "push", "--digestfile", digest.name, name, f"docker://{target}"])
         return f"{repository}@{digest.read().strip()}"
+
+
+def write_component(folder: Path, images: Mapping[str, str]) -> None:
+    """A kustomize component that gives our images their digests; those that it has already stay."""
+    path = folder / "kustomization.yaml"
+    blocks = dict(re.findall(r"  - name: (\S+)\n((?:    .*\n)+)", path.read_text())) if path.exists() else {}
+    for image in images.values():
+        repository, _, digest = image.partition("@")
+        blocks[repository.rpartition("/")[2]] = f"    newName: {repository}\n    digest: {digest}\n"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "# Written by containers/build.py --push --kustomize.\n"
+        "apiVersion: kustomize.config.k8s.io/v1alpha1\nkind: Component\nimages:\n"
+        + "".join(f"  - name: {name}\n{lines}" for name, lines in sorted(blocks.items()))
+    )
 
 
 def size(tool: str, name: str) -> int:

@@ -1,5 +1,6 @@
 """What a cluster is for training jobs: one typed YAML, which a platform team writes once (`settings.example.yaml`)."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,8 @@ class ClusterSettings:
     Attributes:
         job: the custom resource that is submitted.
         namespace: of the jobs.
-        image: of the ranks: this project with torch.
+        image: of the ranks: this project with torch; left out, the image of the step that launches them
+            (LINGBOT_IMAGE, which compiled pipelines set).
         service_account: of the pods.
         runtime: a TrainJob's TrainingRuntime, in the namespace (`trainjob.runtime` makes it).
         environment: of every rank.
@@ -122,7 +124,7 @@ class ClusterSettings:
 
     job: Literal["pytorchjob", "trainjob"] = "pytorchjob"
     namespace: str = "lingbot"
-    image: str = IMAGES["train"]
+    image: str = field(default_factory=lambda: os.environ.get("LINGBOT_IMAGE") or IMAGES["train"])
     service_account: str = "default"
     runtime: str = "lingbot-torch"
     resources: Resources = field(default_factory=Resources)

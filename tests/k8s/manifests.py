@@ -1,0 +1,64 @@
+"""The overlays as `kubectl kustomize` builds them, and ways to find one's way in them."""
+
+import functools
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = ("dev", "prod")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
+
+Object = dict[str, Any]
+
+
+@functools.cache
+def _built(overlay: str) -> str:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not installed: apt-get install kubernetes-client, or see kubernetes.io")
+    command = ["kubectl", "kustomize", str(K8S / "overlays" / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "deprecated" not in done.stderr.lower(), done.stderr
+    return done.stdout
+
+
+def build(overlay: str) -> list[Object]:
+    """The objects of an overlay, fresh: a test may change them."""
+    return list(yaml.load_all(_built(overlay), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
+def name(item: Object) -> str:
+    return f"{item['kind']} {item['metadata']['name']}"
+
+
+def of_kind(objects: list[Object], *kinds: str) -> list[Object]:
+    return [item for item in objects if item["kind"] in kinds]
+
+
+def find(objects: list[Object], kind: str, called: str) -> Object:
+    (found,) = [item for item in of_kind(objects, kind) if item["metadata"]["name"] == called]
+    return found
+
+
+def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
+    """(whose, pod template) of everything that runs."""
+    for item in of_kind(objects, *WORKLOADS):
+        spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
+        yield name(item), spec["template"]
+
+
+def selects(selector: Object, labels: Object) -> bool:
+    """Whether a label selector takes a pod with these labels."""
+    if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
+        return False
+    for rule in selector.get("matchExpressions", []):
+        assert rule["operator"] == "In", "the policies here use In alone"
+        if labels.get(rule["key"]) not in rule["values"]:
+            return False
+    return True
