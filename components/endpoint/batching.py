@@ -106,8 +106,8 @@ class Batcher:
     def full(self) -> bool:
         return self.pending >= self._queue_limit
 
-    async def submit(self, work: Work) -> Answered:
-        """The answer to one message's observations.
+    async def submit(self, work: Work, meanwhile: Callable[[], None] | None = None) -> Answered:
+        """The answer to one message's observations. `meanwhile` is called when the work is on its way to the model.
 
         Raises:
             Unavailable: the queue is full, or would not get to it before its deadline; with a time to come back.
@@ -127,6 +127,8 @@ class Batcher:
         self._dispatch()
         self._metrics.set("queue_depth", self.pending)
         try:
+            if meanwhile is not None:
+                meanwhile()
             return await work.future
         finally:
             self._by_client[client] -= 1

@@ -222,7 +222,13 @@ class Service:
             raise BadObservation("a running chunk belongs to one observation: send it alone, not in a batch")
         running = read_running(message, served.contract, episode.last_chunk)
         seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
-        alarms = self.watches.look(f"{session.client}/{message.get('session_id', '')}", served, requests)
+        alarms: list[str] = []
+
+        def look() -> None:
+            """At the input, for alarms: while the model has it."""
+            robot = f"{session.client}/{message.get('session_id', '')}"
+            alarms.extend(self.watches.look(robot, served, requests))
+
         work = Work(
             served=served,
             requests=requests,
@@ -234,7 +240,7 @@ class Service:
         )
         session.pending += 1
         try:
-            answered = await self.batcher.submit(work)
+            answered = await self.batcher.submit(work, meanwhile=look)
         finally:
             session.pending -= 1
             session.last_heard = time.monotonic()

@@ -2,7 +2,7 @@
 
 import argparse
 
-HELP = "measure a training step, an inference, the loader of batches or the token store here"
+HELP = "measure a training step, an inference, the loader of batches, the token store or the endpoint here"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +34,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     tokens.add_argument("--channels", type=int, default=192, help="of a token (default: 192)")
     tokens.add_argument("--processes", type=int, default=2, help="that read at once (default: 2)")
     tokens.add_argument("--seconds", type=float, default=2.0, help="of one of three repetitions (default: 2)")
+    serve = actions.add_parser("serve", help="the endpoint's overhead, and many robots with and without batches")
+    serve.add_argument("--robots", type=int, default=16, help="that ask at once (default: 16)")
+    serve.add_argument("--seconds", type=float, default=10.0, help="of each load (default: 10)")
+    serve.add_argument("--model-ms", type=float, default=50.0, help="of a call of the simulated model (default: 50)")
+    serve.add_argument("--extra-ms", type=float, default=5.0, help="of each further observation in it (default: 5)")
+    serve.add_argument("--image-size", type=int, default=224, help="pixels of each of three views (default: 224)")
+    serve.add_argument("--questions", type=int, default=400, help="of one robot, for the overhead (default: 400)")
+    serve.add_argument("--rounds", type=int, default=1, help="of both loads in turn (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"loader": _run_loader, "tokens": _run_tokens}.get(args.action, _run_policy)(args)
+    runs = {"loader": _run_loader, "tokens": _run_tokens, "serve": _run_serve}
+    return runs.get(args.action, _run_policy)(args)
+
+
+def _run_serve(args: argparse.Namespace) -> int:
+    import json
+    import platform
+    import sys
+    from importlib.metadata import version
+
+    from components.endpoint.benchmark.measure import ServeSettings, measure_serve
+    from components.provenance import hardware
+
+    settings = ServeSettings(
+        robots=args.robots,
+        seconds=args.seconds,
+        model_seconds=args.model_ms / 1000,
+        extra_seconds=args.extra_ms / 1000,
+        image_size=args.image_size,
+        questions=args.questions,
+        rounds=args.rounds,
+    )
+    figures = measure_serve(settings, message=lambda text: print(text, file=sys.stderr, flush=True))
+    versions = {"python": platform.python_version(), **{name: version(name) for name in ("uvicorn", "websockets")}}
+    print(json.dumps({**figures, "hardware": hardware(), "versions": versions}, indent=1))
+    return 0
 
 
 def _run_tokens(args: argparse.Namespace) -> int:

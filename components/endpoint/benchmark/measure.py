@@ -1,0 +1,117 @@
+"""The measurements of `lingbot bench serve`: overhead, many robots, and the same robots against a server without
+batches, in one run."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components import state
+from components.endpoint.benchmark.robots import ask, crowd, milliseconds
+from components.endpoint.codec import pack
+from components.endpoint.server import READY_PREFIX
+from model.errors import UserError
+from model.robots import load_robot
+
+_WARM_UP = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeSettings:
+    """What is measured.
+
+    Attributes:
+        robots: that ask at once.
+        seconds: for which they ask each server.
+        model_seconds, extra_seconds: of a call of the simulated model, and of each further observation in it.
+        image_size: pixels of each of the three views.
+        questions: of one robot alone, for the overhead.
+        rounds: of which the medians are taken: batches and one at a time, in turn.
+    """
+
+    robots: int = 16
+    seconds: float = 10.0
+    model_seconds: float = 0.05
+    extra_seconds: float = 0.005
+    image_size: int = 224
+    questions: int = 400
+    rounds: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("robots", "seconds", "model_seconds", "image_size", "questions", "rounds"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} is {getattr(self, name)}: it must be over 0")
+
+
+def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> dict[str, Any]:
+    """Figures as JSON; times in milliseconds."""
+    frame = _frame(settings.image_size)
+    message(f"one robot, {settings.questions} questions, three views of {settings.image_size} px")
+    with _server(settings.model_seconds, 0.0, 16) as address:
+        asked = ask(address, frame, lambda count: count >= settings.questions + _WARM_UP)[_WARM_UP:]
+    overhead = milliseconds([one.seconds - one.model_seconds for one in asked])
+    batched: list[dict[str, Any]] = []
+    single: list[dict[str, Any]] = []
+    for turn in range(settings.rounds):
+        for limit, results in ((16, batched), (1, single)):
+            what = "batches" if limit > 1 else "one at a time"
+            message(f"round {turn + 1}: {settings.robots} robots, {what}, {settings.seconds:.0f} s")
+            with _server(settings.model_seconds, settings.extra_seconds, limit) as address:
+                results.append(_crowded(address, frame, settings))
+    ratio = [one["latency_ms"]["p99"] / many["latency_ms"]["p99"] for many, one in zip(batched, single, strict=True)]
+    return {
+        "message_bytes": len(frame),
+        "overhead_ms": overhead,
+        "batches": batched,
+        "one_at_a_time": single,
+        "p99_ratio": [round(one, 2) for one in ratio],
+    }
+
+
+def _crowded(address: str, frame: bytes, settings: ServeSettings) -> dict[str, Any]:
+    asked, probes = crowd(address, frame, robots=settings.robots, seconds=settings.seconds)
+    # The first answers of each robot fall into the rush at the start, when all connect.
+    latencies = [one.seconds for robot in asked for one in robot[2:]]
+    answers = [len(robot) for robot in asked]
+    return {
+        "latency_ms": milliseconds(latencies),
+        "answers_per_second": round(sum(answers) / settings.seconds, 1),
+        "answers_of_a_robot": {"fewest": min(answers), "most": max(answers)},
+        "probes_ms": milliseconds(probes),
+    }
+
+
+def _frame(size: int) -> bytes:
+    """A message of three views of noise, of the robot that the simulated server serves."""
+    robot = load_robot("aloha_sim")
+    rng = np.random.Generator(np.random.Philox(0))
+    views = {
+        f"observation.images.{name}": rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        for name in robot.cameras.values()
+    }
+    state_values = np.zeros(len(robot.state_names), dtype=np.float32)
+    return pack({**views, "observation.state": state_values, "task": "lift the cube with the right arm", "seed": 0})
+
+
+@contextmanager
+def _server(seconds: float, extra: float, max_batch: int) -> Iterator[str]:
+    """The simulated server as a process of its own: its address."""
+    command = [sys.executable, "-m", "components.endpoint.benchmark.simulated"]
+    command += ["--seconds", str(seconds), "--extra", str(extra), "--max-batch", str(max_batch)]
+    paths = (str(state.checkout()), os.environ.get("PYTHONPATH"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line.startswith(READY_PREFIX):
+                raise RuntimeError(f"the simulated server did not start: {line or 'see above'}")
+            yield line.removeprefix(READY_PREFIX).strip().removeprefix("http://")
+        finally:
+            process.send_signal(signal.SIGTERM)
