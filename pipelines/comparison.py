@@ -165,6 +165,10 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
     for name, figure in sorted(comparison["figures_in_one"].items(), key=lambda item: _horizon(item[0])):
         one, other = (f"{value:.4g}" if value is not None else "none" for value in figure.values())
         yield f"  {_spoken(name):40} {one:>10} {other:>10}  only in one"
+    if comparison.get("differences"):
+        from pipelines.differences import difference_lines
+
+        yield from difference_lines(comparison["differences"])
     for name, (one, other) in comparison["environment"].items():
         yield f"  environment  {name}: {one} -> {other}"
 

@@ -1,7 +1,7 @@
 """The figures of a step as DVC compares them: `metrics/<step>.json`, and `plots/*.csv` to draw.
 
-Small files that git keeps, so that `dvc metrics diff` and `dvc plots diff` work between any two commits without fetching
-anything. What depends on the speed of a machine is left out: equal executions have equal files.
+Small files that git keeps, so that `dvc metrics diff` and `dvc plots diff` work between any two commits and fetch
+nothing. What depends on the speed of a machine is left out: equal executions have equal files.
 """
 
 import csv

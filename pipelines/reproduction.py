@@ -32,6 +32,9 @@ from components.provenance import package_versions
 from components.steps import maker
 from model.errors import UserError
 from pipelines.comparison import BITWISE, DIFFERENT, TOLERANCE, Result, compare, figures_of, of_run
+from pipelines.comparison_page import write_page
+from pipelines.contents import OfHome, contents_of
+from pipelines.differences import differences
 from pipelines.parameters import PLAIN
 from pipelines.release import DATA_STEPS
 from pipelines.shape import dag_steps
@@ -59,6 +62,7 @@ def reproduce(
     remake_data: bool = False,
     only: str | None = None,
     fresh_environment: bool = False,
+    remote: str | None = None,
 ) -> tuple[dict[str, Any], Path]:
     """Does it again; returns the comparison and the folder that holds it with everything that was made.
 
@@ -68,6 +72,7 @@ def reproduce(
         remake_data: make the data again instead of fetching it.
         only: "evaluate": fetch everything before the evaluation, and make that alone again.
         fresh_environment: install what that commit pins, instead of using this interpreter's packages.
+        remote: of DVC, as for `find_target`.
 
     Raises:
         UserError: the data cannot be fetched or is not what was released. Nothing is left behind then.
@@ -112,8 +117,12 @@ def reproduce(
         if only:
             recorded = dataclasses.replace(recorded, digests={only: recorded.digests[only]}, bundle=None)
         comparison = compare(recorded, again)
+        if comparison["outcome"] != BITWISE:
+            sides = contents_of(target.reference, remote=remote), OfHome(place.home)
+            comparison["differences"] = differences(recorded, again, *sides)
         comparison["remade"] = [only] if only else [step for step in again.digests if step not in fetched]
         state.write_json(folder / "comparison.json", comparison)
+        write_page(comparison, folder / "comparison.html")
     return comparison, folder
 
 
@@ -121,7 +130,7 @@ def remove_abandoned() -> None:
     """Removes the worktrees of reproductions whose process was killed, and their folders when nothing was made yet."""
     for folder in (state.home() / "reproductions").glob("*/"):
         tree = folder / "tree"
-        if tree.exists() and not _is_held(folder):
+        if tree.exists() and not is_held(folder):
             git = checkout()
             if git.succeeds("worktree", "remove", "--force", str(tree)) is False:
                 shutil.rmtree(tree)
@@ -149,7 +158,7 @@ def _held(folder: Path) -> Iterator[None]:
         yield
 
 
-def _is_held(folder: Path) -> bool:
+def is_held(folder: Path) -> bool:
     path = folder / "alive"
     if not path.exists():
         return False

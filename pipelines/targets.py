@@ -34,6 +34,7 @@ class Target:
     """What is to be done again.
 
     Attributes:
+        reference: as it was given.
         result: what came out the first time.
         commit: of the code.
         changes: to that code that are in no commit, as `git apply` takes them; None: there were none.
@@ -45,6 +46,7 @@ class Target:
         fetchable: the steps whose artefacts `fetch` can bring; the others are made again.
     """
 
+    reference: str
     result: Result
     commit: str
     changes: str | None = None
@@ -104,6 +106,7 @@ def _release_target(tag: str, remote: str | None) -> Target:
         fetch_artifacts(release, tree, steps, remote=remote)
 
     return Target(
+        reference=tag,
         result=of_release(tag, record),
         commit=release.commit,
         source=record["source"],
@@ -119,6 +122,7 @@ def _run_target(run: Mapping[str, Any]) -> Target:
     made = made_by_run(run["id"])
     code, kept = run["provenance"]["code"], read_for_run(run["id"])
     return Target(
+        reference=run["id"],
         result=of_run(run),
         commit=_known_commit(f"run {run['id']}", code),
         changes=kept["diff"] if kept else None,
@@ -142,6 +146,7 @@ def _version_target(reference: str) -> Target:
             return dataclasses.replace(target, result=dataclasses.replace(target.result, name=name))
     artifacts = version_artifacts(version)
     return Target(
+        reference=name,
         result=of_version(name, version.digest, artifacts, record),
         commit=_known_commit(name, record["code"]),
         changes=record["diff"],

@@ -1,23 +1,41 @@
-"""`lingbot compare A B`: two runs or releases side by side."""
+"""`lingbot compare A B`: two runs, releases or versions side by side."""
 
 import argparse
+from pathlib import Path
 
-HELP = "compare two runs or releases: parameters, bytes of each step, figures, environment"
+from pipelines.commands.reproduce import REFERENCE
+
+HELP = "compare two runs, releases or versions: data, parameters, code, bytes, figures, trials, environment"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     for name in ("first", "second"):
-        parser.add_argument(name, metavar="REF", help="a run (or `last`), or a tag exp/NAME-vN or data/NAME-vN")
+        parser.add_argument(name, metavar="REF", help=REFERENCE)
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write it as a page too")
+    parser.add_argument("--quick", action="store_true", help="by what is recorded alone: no file is read or fetched")
+    parser.add_argument("--remote", metavar="URL", help="where the data was pushed, if not to DVC's default remote")
 
 
 def run(args: argparse.Namespace) -> int:
     import json
+    import sys
 
     from pipelines.comparison import compare, comparison_lines
     from pipelines.targets import load_result
 
-    comparison = compare(load_result(args.first), load_result(args.second))
+    first, second = load_result(args.first), load_result(args.second)
+    comparison = compare(first, second)
+    if not args.quick:
+        from pipelines.contents import contents_of
+        from pipelines.differences import differences
+
+        sides = (contents_of(reference, remote=args.remote) for reference in (args.first, args.second))
+        comparison["differences"] = differences(first, second, *sides)
+    if args.html:
+        from pipelines.comparison_page import write_page
+
+        print(f"written to {write_page(comparison, args.html)}", file=sys.stderr)
     if args.json:
         print(json.dumps(comparison, indent=1))
     else:

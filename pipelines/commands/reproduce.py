@@ -34,11 +34,12 @@ def run(args: argparse.Namespace) -> int:
             remake_data=args.remake_data,
             only=args.only,
             fresh_environment=args.fresh_environment,
+            remote=args.remote,
         )
     except Failed as failed:
         print(f"lingbot: {failed}", file=sys.stderr)
         return failed.code
     for line in comparison_lines(comparison):
         print(line)
-    print(f"written to {folder / 'comparison.json'}")
+    print(f"written to {folder / 'comparison.html'} and comparison.json beside it")
     return EXIT_CODES[comparison["outcome"]]

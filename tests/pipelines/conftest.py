@@ -129,7 +129,7 @@ class House:
         for path in (CHECKOUT / "components").glob("*.py"):
             shutil.copy(path, self.root / "components")
         shutil.copytree(CHECKOUT / "components/adapters", self.root / "components/adapters")
-        ignored = shutil.ignore_patterns("__pycache__", "report*", "presets.yaml")
+        ignored = shutil.ignore_patterns("__pycache__", "presets.yaml")
         shutil.copytree(CHECKOUT / "pipelines", self.root / "pipelines", dirs_exist_ok=True, ignore=ignored)
         for step in STEPS.values():
             *_, folder_name, module = step.module.split(".")
@@ -153,7 +153,7 @@ class House:
         endpoint.mkdir()
         (endpoint / "__init__.py").touch()
         (endpoint / "check.py").write_text("def check_served(**what):\n    return {'asked': str(what)}\n")
-        (self.root / "pipelines/report.py").write_text(
+        (self.root / "pipelines/report/__init__.py").write_text(
             "def write_report(run, output):\n    output.write_text(run['id'])\n    return output\n"
         )
         sections = "".join(f"{name}: {{amount: 2, rate: 0.25}}\n" for name in STEPS)
