@@ -50,7 +50,7 @@ a rate, the law is fitted to what is missing to 100%.</p>
 <th class="right">success rate</th><th class="right">progress score</th>
 <th class="right">open-loop error</th></tr>
 {% for point in study.points %}<tr><td>{{ point.amount | amount }}</td><td class="right">{{ point.x | figure }}</td>
-<td class="right">{{ point.episodes }}</td><td class="right">{{ point.runs }}</td>
+<td class="right">{{ point.episodes | unique | join(" to ") }}</td><td class="right">{{ point.runs }}</td>
 <td class="right">{{ point.trials }}</td>
 <td class="right">{{ point | rate("sr") }}</td><td class="right">{{ point | rate("ps") }}</td>
 <td class="right">{{ point | error }}</td></tr>

@@ -149,7 +149,7 @@ def _point(
         "amount": runs[0].amount,
         "x": _rounded(float(np.mean([place(run, axis) for run in runs]))),
         "runs": len(runs),
-        "episodes": runs[0].episodes,
+        "episodes": [min(run.episodes for run in runs), max(run.episodes for run in runs)],
         "hours": _rounded(float(np.mean([run.hours for run in runs]))),
         "trials": sum(len(run.trials) for run in runs),
     }

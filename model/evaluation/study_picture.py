@@ -26,10 +26,12 @@ def save_study(path: Path, study: Mapping[str, Any]) -> None:
     metrics = [metric for metric in TITLES if study["points"][0][metric] is not None]
     style: dict[Any, Any] = {"svg.hashsalt": "study", "svg.fonttype": "path", "font.size": 9, "axes.edgecolor": SOFT}
     with plt.rc_context(style):
-        figure, axes = plt.subplots(1, len(metrics), figsize=(4.1 * len(metrics), 3.5), squeeze=False)
+        figure, axes = plt.subplots(1, len(metrics), figsize=(4.1 * len(metrics), 3.8), squeeze=False)
         for axis, metric in zip(axes[0], metrics, strict=True):
             _panel(axis, study, metric)
-        figure.tight_layout()
+        # the last panel has a law where any has one
+        figure.legend(*axes[0, -1].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=8, frameon=False)
+        figure.tight_layout(rect=(0, 0.06, 1, 1))
         figure.savefig(path.with_suffix(".svg"), metadata={"Date": None, "Creator": None})
         figure.savefig(path.with_suffix(".png"), dpi=DOTS_PER_INCH, metadata={"Software": None})
         plt.close(figure)
@@ -80,7 +82,7 @@ def _panel(axis: "Axes", study: Mapping[str, Any], metric: str) -> None:
         axis.set_yticks(_ticks(study, metric))
     axis.grid(color=SOFT, alpha=0.22, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=7, frameon=False, loc="lower right" if rate else "upper right")
+    axis.margins(x=0.07)
 
 
 def _shown(errors: list[float], rate: bool) -> list[float]:
