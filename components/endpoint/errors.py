@@ -2,12 +2,19 @@
 
 from model.errors import UserError
 
+_MAX_SENTENCE = 1200  # letters
+
 
 class Refused(UserError):
     """A request that is not answered with actions. `status` is its HTTP status; a websocket gets the text alone."""
 
     status = 400
     retry_after: int | None = None
+
+    def __init__(self, message: str) -> None:
+        # Sentences quote what a client sent: on one line, so that it cannot write lines of its own into a log.
+        text = "".join(letter if letter.isprintable() else " " for letter in message[:_MAX_SENTENCE])
+        super().__init__(text)
 
 
 class BadMessage(Refused):

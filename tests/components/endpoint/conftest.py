@@ -41,7 +41,7 @@ class SlowBundle:
     def self_test(self):
         return 0.0
 
-    def infer(self, observations, *, seeds):
+    def infer(self, observations, *, seeds, running=None):
         self.threads.add(threading.current_thread().name)
         self.seen += observations
         time.sleep(self.seconds)
@@ -78,6 +78,7 @@ def start(make_service):
             hand_over=False,
             listener=None,
             beside=None,
+            tls=None,
             **options,
         ):
             service = make_service(bundle, **options)
@@ -89,6 +90,7 @@ def start(make_service):
                 episode_seconds=episode_seconds,
                 hand_over=hand_over,
                 background=() if beside is None else (beside(service),),
+                tls=tls,
                 on_ready=ready.set,
             )
             loop = asyncio.new_event_loop()
