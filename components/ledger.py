@@ -17,7 +17,9 @@ import getpass
 import hashlib
 import json
 import os
+import random
 import socket
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +34,7 @@ PROMOTE, OVERRIDE, ROLLBACK = "promote", "override", "rollback"
 CANARY, SHADOW = "canary", "shadow"
 MOVES = (PROMOTE, OVERRIDE, ROLLBACK)
 _SINCE_2 = ("verdict", "share")
+_ATTEMPTS = 50
 
 
 class Overtaken(UserError):
@@ -144,11 +147,12 @@ class Ledger:
                 it does not matter.
 
         Raises:
-            UserError: the lines so far are damaged: nothing is built on them.
+            UserError: the lines so far are damaged: nothing is built on them; or others write without a pause.
             Overtaken: there is a later entry of this alias than `seen`.
         """
         assert action in (*MOVES, CANARY, SHADOW), action
-        while True:
+        for attempt in range(_ATTEMPTS):
+            time.sleep(random.uniform(0, 0.02 * attempt))
             entries = self.entries()
             last = next((e.sequence for e in reversed(entries) if (e.model, e.alias) == (model, alias)), 0)
             if seen is not None and last != seen:
@@ -175,6 +179,10 @@ class Ledger:
             )
             if self.log.append(entry.sequence, entry.to_line()):
                 return entry
+        raise UserError(
+            f"the ledger {self.log.where} took no entry in {_ATTEMPTS} attempts, each time there was a later one: see "
+            f"who writes to it, then try again"
+        )
 
     def history(self, model: str | None = None, alias: str | None = None) -> tuple[Entry, ...]:
         """The entries of a model and an alias, oldest first."""

@@ -44,6 +44,7 @@ class ModelVersion:
     created: float  # seconds since 1970
     aliases: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""  # the model card, as far as MLflow keeps it
 
 
 def model_name(robot: str) -> str:
@@ -312,6 +313,7 @@ def _model_version(entry: Any, aliases: tuple[str, ...]) -> ModelVersion:
         created=entry.creation_timestamp / 1000,
         aliases=aliases,
         tags=tags,
+        description=entry.description or "",
     )
 
 

@@ -15,6 +15,7 @@ from components.promote.evidence import gather
 from components.promote.gate import Policy, Verdict, judge_inputs, load_policy, make_policy, verify
 from components.promote.gate.verdict import SCHEMA_VERSION, digest_of
 from components.records import open_storage
+from components.register.card import with_verdict
 from model.errors import UserError
 
 VERDICT_TAG = "verdict"
@@ -33,14 +34,16 @@ def judge(version: ModelVersion, alias: str, policy: Policy) -> Verdict:
     stored = {"alias": alias, **values, "champion": champion.version if champion is not None else None}
     _keep(values)
     tracking.tag_version(version, {VERDICT_TAG: json.dumps(stored, sort_keys=True)})
+    if version.description:
+        tracking.describe_version(version, with_verdict(version.description, stored))
     return verdict
 
 
 def standing_verdict(version: ModelVersion, alias: str) -> Verdict:
     """What the version may be promoted by now.
 
-    That is the stored verdict when it still follows from its inputs. When none was given, or the alias has another
-    holder since, the gate is asked again, for what it was asked for before (or what ships).
+    That is the stored verdict when it still follows from its inputs. When none was given, the alias has another holder
+    since, or traffic was replayed since, the gate is asked again, for what it was asked for before (or what ships).
 
     Raises:
         UserError: the stored verdict was edited, or what it follows from was edited, replaced or lost.
@@ -60,8 +63,10 @@ def standing_verdict(version: ModelVersion, alias: str) -> Verdict:
     policy = make_policy(values["policy"], "of the stored verdict")
     inputs = gather(version, alias)
     now = inputs.digests(policy)
-    changed = [name for name in values["inputs"] if values["inputs"][name] != now[name]]
-    if stored["alias"] != alias or (changed and all(name.startswith("champion_") for name in changed)):
+    names = sorted(values["inputs"].keys() | now.keys())
+    changed = [name for name in names if values["inputs"].get(name) != now.get(name)]
+    # Another holder, or a replay that was made since, is no forgery.
+    if stored["alias"] != alias or (changed and all(name.startswith(("champion_", "replay")) for name in changed)):
         return judge(version, alias, policy)
     try:
         verify(values, inputs)

@@ -12,8 +12,10 @@ from components import state
 from components.adapters import tracking
 from components.bundles import has_bundle, keep_bundle, keep_evaluation
 from components.liveness import current_run
+from components.promote.evidence import keep_trials
 from components.provenance_files import FILE as PROVENANCE
 from components.provenance_files import keep_beside_bundle, of_this_process
+from components.register.card import model_card, with_verdict
 from components.register.lineage import chain, git_commit, lineage_tags
 from model.errors import UserError
 from model.progress import Progress
@@ -22,6 +24,7 @@ NAME = "register"
 INPUTS = ("policy", "evaluation")
 SCHEMA_VERSION = 1
 VERSION_FILE = "version.json"
+CARD = "MODEL_CARD.md"
 # Two registrations of the same bundle, judged by the same evaluation, are one version.
 _IDENTITY = ("evaluation_digest",)
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\Z")
@@ -56,6 +59,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     evaluation = json.loads(content)
     _check_same_bundle(evaluation, digest)
     evaluation_digest = keep_evaluation(content)
+    keep_trials(inputs["evaluation"])  # whoever judges the version later, by hand too, reads them
 
     robot = manifest["contract"]["robot"]
     model = parameters.model_name or tracking.model_name(robot)
@@ -68,12 +72,25 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         **lineage,
     }
     made_from = of_this_process({name: made.parameters for name, made in chain(inputs).items()})
+    data = made_from["data"] or {}
     where_from = {
+        "dataset_tag": data.get("tag"),
+        "dataset_commit": data.get("commit"),
         "git_commit": git_commit(),
         "run_id": current_run(),
         "provenance_digest": keep_beside_bundle(digest, made_from),
         "dirty": "true" if made_from["code"]["dirty"] else None,
     }
+    tags |= {name: value for name, value in where_from.items() if value}
+    card = model_card(
+        model=model,
+        digest=digest,
+        own=(inputs["policy"] / "bundle" / CARD).read_text(),
+        contract=manifest["contract"],
+        evaluation=evaluation,
+        tags=tags,
+        provenance=made_from,
+    )
     progress.message(f"registering {model}")
     run_id = tracking.log_run(
         name=f"{model} {digest[:12]}",
@@ -83,17 +100,12 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
             **{k: manifest["contract"][k] for k in ("preset", "parameters", "horizon")},
         },
         metrics=evaluation_metrics(evaluation),
-        tags={**tags, **{name: value for name, value in where_from.items() if value}},
-        texts={PROVENANCE: json.dumps(made_from, indent=1) + "\n"},
+        tags=tags,
+        texts={PROVENANCE: json.dumps(made_from, indent=1) + "\n", CARD: card},
     )
-    version = tracking.register_version(
-        model,
-        uri=uri,
-        digest=digest,
-        tags={**tags, **{name: value for name, value in where_from.items() if value}},
-        identity=_IDENTITY,
-        run_id=run_id,
-    )
+    version = tracking.register_version(model, uri=uri, digest=digest, tags=tags, identity=_IDENTITY, run_id=run_id)
+    if not version.description:  # a version that was registered before keeps its card, and what the gate said
+        tracking.describe_version(version, with_verdict(card, None))
     # Only what follows from the inputs and the registry's number: the commit and the run are tags of the version.
     state.write_json(
         output / VERSION_FILE,

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from pipelines.commands import models_lineage
+
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion
     from components.ledger import Entry
@@ -28,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shadow = add("shadow", "let a version answer beside the champion, compared and never sent")
     history = add("history", "the ledger: who moved which alias, when, on what evidence")
     verify = add("verify", "check that ledger, aliases, bundles, evidence and what endpoints serve agree")
+    models_lineage.configure(actions.add_parser("lineage", help=models_lineage.HELP, description=models_lineage.HELP))
     for action in (show, promote):
         action.add_argument("version", help="number of the version, or an alias that points at it")
     for action in (canary, shadow):
@@ -45,6 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verify.add_argument("--deep", action="store_true", help="read every byte of bundles in the shared storage too")
     rollback.add_argument("--to", default=None, metavar="VERSION", help="an earlier holder; the one before by default")
     rollback.add_argument("--reason", default="rolled back by hand", metavar="TEXT", help="why; recorded")
+    show.add_argument("--card", action="store_true", help="the model card")
     for action in (listing, show, history):
         action.add_argument("--json", action="store_true", help="as JSON")
 
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         "shadow": _shadow,
         "history": _history,
         "verify": _verify,
+        "lineage": models_lineage.run,
     }
     return actions[args.action](args)
 
@@ -80,6 +85,9 @@ def _list(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     version = _find(args)
+    if args.card:
+        print(version.description or f"version {version.version} has no card: it was registered before there were any")
+        return 0
     facts = _facts(version)
     if args.json:
         return _print_json(facts)

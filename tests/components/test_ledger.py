@@ -130,6 +130,13 @@ def test_what_was_decided_on_older_entries_is_not_written(ledger):
     assert len(ledger.entries()) == 3
 
 
+def test_a_log_that_never_takes_a_line_ends_in_a_sentence(ledger, monkeypatch):
+    monkeypatch.setattr(ledger.log, "append", lambda number, line: False)
+    monkeypatch.setattr("components.ledger.time.sleep", lambda seconds: None)
+    with pytest.raises(UserError, match="took no entry in 50 attempts"):
+        move(ledger, "1")
+
+
 def test_writers_at_once_keep_the_chain(ledger):
     threads = [threading.Thread(target=move, args=(ledger, str(i))) for i in range(12)]
     for thread in threads:

@@ -11,6 +11,7 @@ from tests.registry_house import (  # noqa: F401
     bundles,
     evaluation,
     home,
+    promote,
     register,
     register_and_promote,
     registry_template,
@@ -63,6 +64,29 @@ def test_the_journey_of_a_promotion(home, bundles, tmp_path, capsys):
     assert "start over" in history
     assert [entry["target"] for entry in json.loads(said(capsys, "history", "--json"))] == ["1", "2", "3", "2", "1"]
     assert "5 entries" in said(capsys, "verify")
+
+
+def test_canary_and_shadow_as_they_are_typed(home, bundles, tmp_path, capsys):
+    register_and_promote(tmp_path / "a", bundles[0], evaluation(bundles[0].digest, successes=80))
+    register(tmp_path / "b", bundles[1], evaluation(bundles[1].digest, successes=85))
+    assert "canary needs VERSION and SHARE" in said(capsys, "canary", "2", code=2)
+    assert "leave out the version" in said(capsys, "canary", "2", "--end", code=2)
+    assert "has no shadow" in said(capsys, "shadow", "--end", code=2)
+    assert "nothing -> 2 (0.1 of new episodes)" in said(capsys, "canary", "2", "0.1")
+    assert "shadow lingbot-vla-aloha_sim 'champion': nothing -> 2" in said(capsys, "shadow", "2")
+    assert "canary lingbot-vla-aloha_sim 'champion': 2 -> nothing" in said(capsys, "canary", "--end")
+    assert [entry["share"] for entry in json.loads(said(capsys, "history", "--json"))] == [None, 0.1, None, None]
+    assert "4 entries" in said(capsys, "verify")
+
+
+def test_the_card_and_the_gate_that_is_asked_again(home, bundles, tmp_path, capsys):
+    inputs, _ = register(tmp_path / "a", bundles[0], evaluation(bundles[0].digest, successes=80))
+    strict = tmp_path / "strict.yaml"
+    strict.write_text("min_trials: 101\n")
+    assert not promote(tmp_path / "a", inputs, policy=str(strict))["promoted"]
+    assert "at least 101" in said(capsys, "show", "1", "--card")
+    assert "at least 101" in said(capsys, "promote", "1", code=2)
+    assert "nothing -> 1" in said(capsys, "promote", "1", "--judge-again")
 
 
 def test_verify_finds_what_does_not_agree(home, bundles, tmp_path, capsys):
