@@ -9,6 +9,7 @@ from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import read_evaluation
 from components.promote.gate import Inputs
+from components.promote.replays import replay_of
 from components.records import open_storage
 from model.errors import UserError
 
@@ -25,7 +26,13 @@ def gather(version: ModelVersion, alias: str) -> Inputs:
     rival = champion if champion is not None and champion.version != version.version else None
     evaluation, trials = _evidence_of(version)
     theirs, their_trials = (None, None) if rival is None else _evidence_of(rival)
-    return Inputs(evaluation=evaluation, trials=trials, champion_evaluation=theirs, champion_trials=their_trials)
+    return Inputs(
+        evaluation=evaluation,
+        trials=trials,
+        champion_evaluation=theirs,
+        champion_trials=their_trials,
+        replay=replay_of(version),
+    )
 
 
 def keep_trials(folder: Path) -> str | None:

@@ -6,6 +6,7 @@ from typing import Any
 from components.promote.gate.comparison import against_champion
 from components.promote.gate.figures import read_figures, read_rate
 from components.promote.gate.policy import Policy
+from components.promote.gate.replay import check_replay
 from components.promote.gate.soundness import check_consistent, check_leakage
 from components.promote.gate.trials import judged
 from components.promote.gate.verdict import Check, Verdict
@@ -21,6 +22,7 @@ def decide(
     *,
     trials: Sequence[TrialRecord] = (),
     champion_trials: Sequence[TrialRecord] = (),
+    replay: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """The verdict on a candidate.
 
@@ -30,6 +32,7 @@ def decide(
         policy: what to ask for.
         trials: the candidate's trial records; without them it is judged by its figures alone.
         champion_trials: the champion's.
+        replay: of recorded traffic through the candidate, as `lingbot models replay` reports it.
 
     Raises:
         UserError: a figure that the gate reads is absent or not finite, or records are not those of the evaluation.
@@ -50,6 +53,7 @@ def decide(
         _advantage(evaluation, policy),
         *_safety(trials, policy),
         *leakage,
+        *check_replay(replay, evaluation, policy),
     ]
     if champion is not None:
         checks += against_champion(evaluation, champion, policy, trials, champion_trials)

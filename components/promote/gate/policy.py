@@ -14,6 +14,13 @@ from model.errors import UserError, unknown_name
 
 SHIPPED = Path(__file__).parent.parent / "gates"
 DEFAULT = SHIPPED / "default.yaml"
+REPLAY = (
+    "min_replay_looks",
+    "max_replay_divergence",
+    "max_replay_jerk",
+    "max_replay_violations",
+    "max_replay_latency_ms",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,12 @@ class Policy:
         regression_alpha: chance of refusing a policy that is worse in no task; divided among the tasks (Holm).
         max_limit_violations, max_velocity_violations: commands beyond the robot's limits, all trials together.
         max_latency_ms: the highest 99th percentile of any trial, as the client measured it.
+        min_replay_looks: recorded observations that `lingbot models replay` asked the candidate. Any of these five asks
+            for a replay.
+        max_replay_divergence: mean difference to what the robots were sent, in standard deviations of each joint.
+        max_replay_jerk: jerk of the candidate's chunks as a multiple of that of those that were sent.
+        max_replay_violations: values beyond a position or velocity limit, as a share of all.
+        max_replay_latency_ms: the 99th percentile of the model's time for a look, where the replay ran.
         require_leakage_record: refuse an evaluation that does not say what training saw; otherwise warn.
     """
 
@@ -49,6 +62,11 @@ class Policy:
     max_limit_violations: int | None = None
     max_velocity_violations: int | None = None
     max_latency_ms: float | None = None
+    min_replay_looks: int | None = None
+    max_replay_divergence: float | None = None
+    max_replay_jerk: float | None = None
+    max_replay_violations: float | None = None
+    max_replay_latency_ms: float | None = None
     require_leakage_record: bool = False
 
     def __post_init__(self) -> None:
@@ -74,11 +92,22 @@ class Policy:
         for name, count in counts.items():
             if count is not None and count < 0:
                 raise UserError(f"{name} {count} must be 0 or more, or null for any number")
+        for name in REPLAY:
+            least = 1 if name == "min_replay_looks" else 0
+            value = dataclasses.asdict(self)[name]
+            if value is not None and not least <= value < math.inf:
+                raise UserError(f"{name} {value} must be {least} or more, or null to ask for nothing")
         if self.max_latency_ms is not None and not 0 < self.max_latency_ms < math.inf:
             raise UserError(f"max_latency_ms {self.max_latency_ms} must be above 0, or null for any latency")
 
+    @property
+    def asks_for_replay(self) -> bool:
+        return any(value is not None for name, value in dataclasses.asdict(self).items() if name in REPLAY)
+
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """The demands. Those about replays came later: what asks for none has the digest that it had before."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in REPLAY or value is not None}
 
     @property
     def digest(self) -> str:

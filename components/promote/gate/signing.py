@@ -26,12 +26,14 @@ class Inputs:
         trials: its trials.jsonl.
         champion_evaluation, champion_trials: those of the version that held the alias; None when nobody did, or the
             candidate itself.
+        replay: report of a recording that was replayed through the candidate.
     """
 
     evaluation: bytes | None
     trials: bytes | None = None
     champion_evaluation: bytes | None = None
     champion_trials: bytes | None = None
+    replay: bytes | None = None
 
     def digests(self, policy: Policy) -> dict[str, str | None]:
         contents = {
@@ -41,6 +43,8 @@ class Inputs:
             "champion_trials": self.champion_trials,
         }
         hashed = {name: None if content is None else _sha256(content) for name, content in contents.items()}
+        if self.replay is not None:  # verdicts without one are as they were before there were any
+            hashed["replay"] = _sha256(self.replay)
         return {**hashed, "policy": policy.digest}
 
 
@@ -56,6 +60,7 @@ def judge_inputs(inputs: Inputs, policy: Policy) -> Verdict:
         policy,
         trials=_trials(inputs.trials, "the candidate's"),
         champion_trials=_trials(inputs.champion_trials, "the champion's"),
+        replay=None if inputs.replay is None else json.loads(inputs.replay),
     )
     return replace(verdict, inputs=inputs.digests(policy))
 
@@ -77,8 +82,8 @@ def verify(verdict: Mapping[str, Any], inputs: Inputs) -> None:
         raise UserError("the verdict was edited after it was given: its digest is of other values; judge again")
     policy = make_policy(verdict["policy"], "of the verdict")
     now = inputs.digests(policy)
-    for name, given in now.items():
-        recorded = verdict["inputs"].get(name)
+    for name in [*now, *(name for name in verdict["inputs"] if name not in now)]:
+        given, recorded = now.get(name), verdict["inputs"].get(name)
         if recorded != given:
             raise UserError(
                 f"the verdict was given on {name.replace('_', ' ')} {_short(recorded)}, which is {_short(given)} now: "

@@ -68,7 +68,7 @@ def test_an_exchange_comes_back_as_it_was(recorder, tmp_path):
         assert np.array_equal(exchange.reply["actions"], reply(number)["actions"]) and "action" not in exchange.reply
         assert (exchange.episode, exchange.session, exchange.robot) == ("first", "s1", "arm-3")
         assert abs(exchange.time - time.time()) < 60
-    assert number == 2 and found.torn == 0
+    assert number == 2 and len(found) == 3 and found.torn == 0
     assert (tmp_path / "traffic").stat().st_mode & 0o077 == 0, "pictures are for their owner"
 
 
@@ -163,6 +163,7 @@ def test_a_killed_process_leaves_what_it_had_written(segment, cut):
     segment.write_bytes(segment.read_bytes()[:-cut])
     found = Recording(segment)
     assert [exchange.message["task"] for exchange in found] == ["0", "1"] and found.torn == 1
+    assert len(found) == 2
 
 
 def test_changed_bytes_are_noticed(segment):
