@@ -25,6 +25,7 @@ from components.steps import STEPS, maker
 from model.errors import UserError
 from pipelines.figures import write_figures
 from pipelines.history import read_run
+from pipelines.manifest import describe_data
 from pipelines.parameters import PLAIN, RunParameters, read_yaml
 from pipelines.shape import SOURCES, dag_steps, source_of
 from pipelines.tags import (
@@ -178,6 +179,7 @@ def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any
         "remote": address if "://" in address else None,
         **extra,
         "steps": {step: _step_record(artifact) for step, artifact in made.artifacts.items()},
+        "contents": describe_data(made.artifacts),
         "totals": {
             "files": sum(len(artifact.files) for artifact in made.artifacts.values()),
             "bytes": sum(artifact.size for artifact in made.artifacts.values()),

@@ -18,7 +18,7 @@ from components.steps import STEPS
 from model.errors import UserError, unknown_name
 
 RECORD = "release.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had no `contents`
 _TAG = re.compile(r"(data|exp)/([a-z0-9][a-z0-9_-]{0,63})-v([1-9]\d*)\Z")
 _SAID_COMMIT = re.compile(r"^commit ([0-9a-f]{40})$", re.MULTILINE)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from tests.fresh_clones import CHECKOUT, DATA, TRAINING, make_clone, make_origin, result, start
+
 STEPS = [
     "collect", "validate", "annotate", "extract_depth_tokens", "pack", "pretrain", "finetune", "evaluate", "register",
     "promote",
@@ -17,9 +18,12 @@ pytestmark = pytest.mark.slow
 
 
 def lingbot(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "LINGBOT_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    """A command in the clone beside the state folder, or in this checkout where there is none."""
+    clone = home.parent / "clone"
+    root = clone if clone.exists() else CHECKOUT
+    environment = {**os.environ, "LINGBOT_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     command = [sys.executable, "-m", "pipelines.cli", *arguments]
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=900)
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def newest_run(home: Path) -> dict:
@@ -38,8 +42,16 @@ def executed(home: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = tmp_path_factory.mktemp("home")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_origin(tmp_path_factory.mktemp("origin"))
+
+
+@pytest.fixture(scope="module")
+def home(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of the main job, run in a fresh clone."""
+    folder = tmp_path_factory.mktemp("main_job")
+    make_clone(origin, folder / "clone")
+    home = folder / "home"
     finished = lingbot(home, "run", "--preset", "debug")
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return home
@@ -53,6 +65,20 @@ def test_the_whole_dag_runs_and_reports(home: Path) -> None:
     assert served["horizon"] == 20 and served["bundle_digest"] == steps(home)["finetune"]["summary"]["bundle_digest"]
     report = next((home / "runs").glob("*/report.html")).read_text()
     assert "<img" in report and "http://" not in report.replace("http://www.w3.org", "")
+
+
+def test_another_fresh_clone_makes_the_same_bytes(home: Path, origin: Path, tmp_path: Path) -> None:
+    """Elsewhere, with empty state, in one process instead of KFP's: data, statistics, shards and weights are equal."""
+    other_seed = ["preset=debug", "pretrain.seed=1"]
+    wanted = [(["preset=debug"], (*DATA, *TRAINING)), (other_seed, (*DATA, "pretrain"))]
+    made, other = result(start(make_clone(origin, tmp_path / "another place"), wanted))
+    first = steps(home)
+    assert {step: made[step]["digest"] for step in made} == {step: first[step]["digest"] for step in made}
+    assert {"statistics.json", "frames-00000.bin"} <= set(made["pack"]["files"])
+    assert "bundle/model.safetensors" in made["finetune"]["files"]
+    assert [step for step in other if other[step]["digest"] != made[step]["digest"]] == ["pretrain"]
+    weights = "model.safetensors"
+    assert other["pretrain"]["files"][weights] != made["pretrain"]["files"][weights], "another seed, other weights"
 
 
 def test_a_second_run_repeats_nothing(home: Path) -> None:

@@ -64,9 +64,9 @@ def versioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     return house
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(the house, the id of its run, its data release, its experiment); made once, not to be changed."""
+@pytest.fixture(scope="session")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(the house, the id of its run, its experiment); made once a process, not to be changed."""
     from pipelines.history import read_run
     from pipelines.release import record_experiment
 
@@ -79,13 +79,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
         done = lingbot(house, "run", "--set", "pack.amount=5")
         assert done.returncode == 0, done.stdout + done.stderr
         experiment = record_experiment("last", "first")
-        yield house, read_run("last")["id"], experiment
+        return house, read_run("last")["id"], experiment
 
 
 @pytest.fixture
-def released(finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def finished(finished_once: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`finished_once`, with this process in its checkout and state folder."""
+    enter(finished_once[0], monkeypatch)
+    return finished_once
+
+
+@pytest.fixture
+def released(finished_once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     """A copy of the finished house that a test may break."""
-    house, _, _ = finished
+    house, _, _ = finished_once
     copy = House.__new__(House)
     copy.root, copy.home, copy.log = tmp_path / "house", tmp_path / "home", tmp_path / "executed"
     copy.environment = house.environment | {

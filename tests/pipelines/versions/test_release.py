@@ -1,5 +1,6 @@
 """Releases of data and experiments: real git, real DVC, and each fault that must not pass."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import yaml
 from components import records
 from components.adapters.storage import CorruptObject
 from components.adapters.versioning import Git
+from components.artifacts import FileRecord
+from components.exchange import read_export
 from model.errors import UserError
 from pipelines.release import made_by_run, record_experiment, release_data
-from pipelines.tags import fetch_dataset, find_release
+from pipelines.tags import fetch_artifacts, fetch_dataset, find_release
 from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
@@ -39,6 +42,36 @@ def test_an_experiment_is_a_commit_of_its_own(finished: Any) -> None:
     assert set(lock["stages"]) == set(record["steps"])
     assert lock["stages"]["pack"]["params"]["params.yaml"]["pack"]["amount"] == 5
     assert find_release("exp/first-v1").record == record
+
+
+def test_the_manifest_says_what_is_in_it(finished: Any) -> None:
+    _, _, experiment = finished
+    contents = experiment.record["contents"]
+    assert (contents["episodes"], contents["usable"], contents["quarantined"], contents["hours"]) == (240, 238, 2, 0.61)
+
+
+def test_quarantine_statistics_and_teacher_are_named(released, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On artefacts with the files of the real steps."""
+    import hashlib
+
+    from pipelines.manifest import describe_data
+
+    made = made_by_run("last").artifacts
+    given = {
+        "validate": ("quarantine.yaml", "- {episode: 4, rule: lag, evidence: 3 frames}\n"),
+        "pack": ("statistics.json", "{}"),
+        "extract_depth_tokens": ("store.json", '{"weights_digest": "w", "codec": "int8", "rows": 3}'),
+    }
+    artifacts = dict(made)
+    for step, (name, text) in given.items():
+        folder = records.data_folder(step, made[step].fingerprint)
+        (folder / name).write_text(text)
+        record = FileRecord(sha256=hashlib.sha256(text.encode()).hexdigest(), size=len(text))
+        artifacts[step] = dataclasses.replace(made[step], files={**made[step].files, name: record})
+    described = describe_data(artifacts)
+    assert described["quarantine"] == [{"episode": 4, "rule": "lag"}]
+    assert described["teacher"] == {"weights_digest": "w", "codec": "int8"}
+    assert described["statistics_digest"] == hashlib.sha256(b"{}").hexdigest()
 
 
 def test_the_same_data_is_released_once(finished: Any) -> None:
@@ -85,6 +118,72 @@ def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(released, mon
     monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
     with pytest.raises(CorruptObject, match=r"collect/result.txt is not the file that 'data/first-v1' released"):
         fetch_dataset("data/first-v1")
+
+
+def test_an_edited_manifest_is_caught(released, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its checksum is right and so are the files: only the release's record tells."""
+    import pipelines.tags
+
+    real = pipelines.tags.Dvc.run
+
+    def pull_and_edit(self: Any, *arguments: str) -> str:
+        said = real(self, *arguments)
+        if arguments[0] == "pull":
+            path = self.root / "artifacts/collect/manifest.json"
+            artifact = dataclasses.replace(read_export(path.parent), digest="0" * 64)
+            path.unlink()
+            path.write_bytes(artifact.to_bytes())
+        return said
+
+    monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
+    with pytest.raises(CorruptObject, match=r"collect/manifest.json is not the one that 'data/first-v1' released"):
+        fetch_dataset("data/first-v1")
+
+
+def test_a_changed_quarantine_is_caught(released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An episode back in, in the remote's copy of the verdict, under the name of the old bytes."""
+    import pipelines.tags
+
+    release = find_release("exp/first-v1")
+    real = pipelines.tags.Dvc.run
+
+    def pull_and_edit(self: Any, *arguments: str) -> str:
+        said = real(self, *arguments)
+        if arguments[0] == "pull":
+            verdict = self.root / "artifacts/validate/data/result.txt"
+            content = verdict.read_text()
+            verdict.unlink()
+            verdict.write_text(content.replace("validate 2", "validate 1"))
+        return said
+
+    monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
+    with Git(released.root).worktree(release.commit, tmp_path / "tree") as tree:
+        with pytest.raises(CorruptObject, match=r"validate/result.txt is not the file that 'exp/first-v1' released"):
+            fetch_artifacts(release, tree.root, ["collect", "validate"])
+
+
+def test_an_interrupted_fetch_leaves_nothing(released, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pipelines.tags
+
+    artifact = made_by_run("last").artifacts["collect"]
+    records.invalidate("collect", artifact.fingerprint)
+    real = pipelines.tags.Dvc.run
+
+    def interrupted(self: Any, *arguments: str) -> str:
+        if arguments[0] == "pull":
+            (self.root / "artifacts/collect/data").mkdir(parents=True)
+            (self.root / "artifacts/collect/data/result.txt").write_text("hal")
+            raise KeyboardInterrupt
+        return real(self, *arguments)
+
+    monkeypatch.setattr(pipelines.tags.Dvc, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch_dataset("data/first-v1")
+    assert list((released.home / "worktrees").iterdir()) == []
+    assert not records.data_folder("collect", artifact.fingerprint).exists()
+    assert Git(released.root).run("worktree", "list").count("\n") == 0
+    monkeypatch.setattr(pipelines.tags.Dvc, "run", real)
+    assert fetch_dataset("data/first-v1").exists(), "and the next fetch is whole"
 
 
 def test_a_missing_object_is_caught(released) -> None:
