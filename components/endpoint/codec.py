@@ -11,6 +11,7 @@ message is bounded before it is paid, and what comes out is a copy.
 import math
 import re
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgpack
@@ -22,6 +23,7 @@ _ARRAY = b"__ndarray__"
 _SCALAR = b"__npgeneric__"
 _DTYPE = re.compile(r"[<>|=]?(u1|i1|i2|i4|i8|f2|f4|f8|b1)\Z")
 _SENDABLE_KINDS = "biuf"
+_NUMBERS = (int, float, np.number, np.bool_)
 _MAX_DIMENSIONS = 6
 # How deep msgpack itself may nest before `depth` is checked: 1,024 levels of lists, whose memory `_MAX_LIST` bounds.
 _MAX_LIST = 1024
@@ -145,6 +147,26 @@ def build_array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
         return (np.frombuffer(data, dtype=np.uint8) != 0).reshape(shape)
     # astype copies always.
     return np.frombuffer(data, dtype=checked).reshape(shape).astype(checked.newbyteorder("="))
+
+
+def array_of_list(value: list[Any]) -> np.ndarray | None:
+    """The array that nested lists of numbers make; None when they are uneven or hold anything else.
+
+    Looked through before numpy sees them: of one long text among many short ones it would make an array as wide as the
+    longest, 1 GiB from 64 KiB.
+    """
+    level, shape = value, [len(value)]
+    while level and set(map(type, level)) == {list}:
+        lengths = set(map(len, level))
+        if len(lengths) != 1 or len(shape) == _MAX_DIMENSIONS:
+            return None
+        shape += lengths
+        level = list(chain.from_iterable(level))
+    if not all(issubclass(kind, _NUMBERS) for kind in set(map(type, level))):
+        return None
+    array = np.asarray(level)
+    # Whole numbers beyond 64 bits become objects.
+    return array.reshape(shape) if array.dtype.kind in _SENDABLE_KINDS else None
 
 
 def _dtype(text: Any) -> np.dtype[Any]:

@@ -40,9 +40,6 @@ _STATE = "observation.state"
 _PLATFORM = "lingbot-vla"
 _OUTPUTS = ("actions", "seed")
 _MODEL = "/models/{name}"
-_TEXT = {"type": "string", "minLength": 1}
-_NAME = {"name": "name", "in": "path", "required": True, "schema": _TEXT}
-_VERSION = {"name": "version", "in": "path", "required": True, "schema": _TEXT}
 
 
 def kserve_router(service: Service, door: Door) -> APIRouter:
@@ -105,13 +102,21 @@ def kserve_router(service: Service, door: Door) -> APIRouter:
         return response
 
     errors = {**KSERVE_REPLY, **refusals((*(status for status in INFER_ERRORS if status != 415), 404))}
-    for path, parameters in ((_MODEL, (_NAME,)), (_MODEL + "/versions/{version}", (_NAME, _VERSION))):
-        extra = {"parameters": list(parameters)}
+    name = _parameter("name", service.served.model_name)
+    version = _parameter("version", service.served.model_version)
+    for path, parameters in ((_MODEL, [name]), (_MODEL + "/versions/{version}", [name, version])):
+        extra = {"parameters": parameters}
         router.get(path, responses=refused, openapi_extra=extra)(described)
         ready_responses = {**refused, 503: {"description": "warming up, full or shutting down"}}
         router.get(path + "/ready", responses=ready_responses, openapi_extra=extra)(model_ready)
         router.post(path + "/infer", responses=errors, openapi_extra={**extra, **KSERVE_BODY})(infer)
     return router
+
+
+def _parameter(name: str, example: str) -> dict[str, Any]:
+    """Of a path, for the description."""
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
 
 
 def pin(session: Session, served: Served) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from components.endpoint.codec import build_array
+from components.endpoint.codec import array_of_list, build_array
 from components.endpoint.errors import BadMessage, TooLarge
 from components.endpoint.json_codec import MAX_JSON_BYTES
 from model.errors import unknown_name
@@ -141,7 +141,7 @@ def _read_tensor(entry: Mapping[str, Any], rest: bytes, offset: int) -> tuple[Te
         or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
     ):
         raise BadMessage(f"the shape of {name} must be a list of at most 6 sizes")
-    if datatype != _BYTES and datatype not in _DTYPES:
+    if not isinstance(datatype, str) or (datatype != _BYTES and datatype not in _DTYPES):
         raise BadMessage(str(unknown_name(f"datatype of {name}", str(datatype), [*_DTYPES, _BYTES])))
     parameters = _scalars(entry.get("parameters"), f"the parameters of {name}")
     size = parameters.get("binary_data_size")
@@ -168,10 +168,9 @@ def _from_json(name: str, data: Any, shape: list[int], datatype: str) -> np.ndar
             raise BadMessage(f"{name} has shape {shape} and {len(texts)} values")
         return texts
     dtype = np.dtype(_DTYPES[datatype])
-    try:
-        given = np.asarray(data)
-    except (ValueError, OverflowError) as error:
-        raise BadMessage(f"the data of {name} is a list of uneven length") from error
+    given = array_of_list(data)
+    if given is None:
+        raise BadMessage(f"the data of {name} is a list of uneven length, or does not fit {datatype}")
     kinds = {"b": "b", "u": "iu", "i": "iu", "f": "iuf"}[dtype.kind]
     if given.size and given.dtype.kind not in kinds:
         raise BadMessage(f"the data of {name} does not fit {datatype}")

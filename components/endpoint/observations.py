@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint.codec import array_of_list
 from components.endpoint.contract import Camera, Contract
 from components.endpoint.errors import BadMessage, BadObservation
 from model.errors import unknown_name
@@ -51,7 +52,8 @@ class Request:
 
 def is_reset(message: Mapping[str, Any]) -> bool:
     """LingBot sends `reset: True`, vLLM-Omni sends `endpoint: "reset"`."""
-    return bool(message.get("reset")) or message.get("endpoint") == "reset"
+    wanted, endpoint = message.get("reset"), message.get("endpoint")
+    return (isinstance(wanted, int | np.bool_) and bool(wanted)) or (isinstance(endpoint, str) and endpoint == "reset")
 
 
 def check_reset(message: Mapping[str, Any], contract: Contract) -> None:
@@ -60,12 +62,13 @@ def check_reset(message: Mapping[str, Any], contract: Contract) -> None:
     Raises:
         BadObservation
     """
-    if message.get("path_to_pi_model"):
+    path = message.get("path_to_pi_model")
+    if path is not None and not (isinstance(path, str) and path == ""):
         raise BadObservation(
             "path_to_pi_model is refused: this server serves one verified bundle, chosen where it runs"
         )
     name = message.get("robo_name")
-    if name is not None and name not in contract.robot_names:
+    if name is not None and not (isinstance(name, str) and name in contract.robot_names):
         raise BadObservation(str(unknown_name("robo_name", str(name), contract.robot_names)))
 
 
@@ -205,11 +208,11 @@ def _task(message: Mapping[str, Any]) -> str:
     given = [message[key] for key in ("task", "prompt") if message.get(key) is not None]
     if not given:
         raise BadObservation("the instruction is missing: send it as task or prompt")
-    if len(given) == 2 and given[0] != given[1]:
-        raise BadObservation("task and prompt differ: send one instruction")
     task = given[0]
-    if not isinstance(task, str) or not task.strip() or len(task) > MAX_TASK_LENGTH:
+    if not all(isinstance(one, str) and one.strip() and len(one) <= MAX_TASK_LENGTH for one in given):
         raise BadObservation(f"the instruction must be a text of 1 to {MAX_TASK_LENGTH} characters")
+    if len(given) == 2 and task != given[1]:
+        raise BadObservation("task and prompt differ: send one instruction")
     return task
 
 
@@ -226,12 +229,9 @@ def _array(key: str, value: Any) -> np.ndarray:
         return value
     if not isinstance(value, list):
         raise BadObservation(f"{key} must be an array, not {type(value).__name__}")
-    try:
-        array = np.asarray(value)
-    except (ValueError, OverflowError) as error:
-        raise BadObservation(f"{key} is a list of uneven length or of values that are no numbers") from error
-    if array.dtype.kind not in "iufb":
-        raise BadObservation(f"{key} holds values that are no numbers")
+    array = array_of_list(value)
+    if array is None:
+        raise BadObservation(f"{key} is a list of uneven length or of values that are no numbers")
     return array
 
 

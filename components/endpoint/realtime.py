@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint.codec import array_of_list
 from components.endpoint.contract import Contract
 from components.endpoint.errors import BadObservation
 
@@ -74,10 +75,9 @@ def _left_over(message: Mapping[str, Any], contract: Contract, last_chunk: np.nd
                 f"leave it out"
             )
         return last_chunk[_whole(message, _OFFSET, 0, contract.horizon - 1, 0) :]
-    try:
-        array = np.asarray(given)
-    except (ValueError, OverflowError) as error:
-        raise BadObservation(f"{_LEFT_OVER} is a list of uneven length") from error
+    array = array_of_list(given) if isinstance(given, list) else given
+    if not isinstance(array, np.ndarray):
+        raise BadObservation(f"{_LEFT_OVER} is no array, or a list of uneven length or of values that are no numbers")
     width = len(contract.action)
     fits = array.ndim == 2 and array.shape[1] == width and 1 <= len(array) <= contract.horizon
     if not fits or array.dtype.kind not in "iuf":

@@ -38,6 +38,8 @@ def corpus(observation):
         "execution_horizon": 4,
     }
     messages = [small, openpi, small | extras, small | running, {"batch": [small, small]}, {"reset": True}, {}]
+    messages += [{"reset": True, "robo_name": "aloha_sim", "path_to_pi_model": "", "endpoint": "reset"}]
+    messages += [small | {"prompt": small["task"], "deadline_ms": 500, "session_id": "s"}]
     return [pack(message) for message in messages]
 
 
@@ -95,7 +97,7 @@ def _changed_value(rng, data):
 
 def _hostile(rng, depth):
     """A value of any type, among them arrays that lie about themselves."""
-    kind = rng.randrange(9 if depth < 4 else 5)
+    kind = rng.randrange(10 if depth < 4 else 5)
     if kind == 0:
         return rng.choice(NUMBERS)
     if kind == 1:
@@ -133,6 +135,10 @@ def _hostile(rng, depth):
             b"dtype": rng.choice(DTYPES),
             b"shape": shape,
         }
+    if kind == 8:  # arrays that are what they say, where none is expected
+        values = np.zeros(rng.choice(((2,), (14,), (16, 16, 3), ())), dtype=rng.choice(("<f4", "|u1", "|b1")))
+        shape = list(values.shape)
+        return {ARRAY: True, b"data": values.tobytes(), b"dtype": values.dtype.str, b"shape": shape}
     return {SCALAR: True, b"data": rng.choice(NUMBERS), b"dtype": rng.choice(DTYPES)}
 
 
