@@ -40,6 +40,9 @@ class ServeOptions:
     episode_seconds: float = 20.0
     drain_seconds: float = 30.0
     reuse_port: bool = False
+    record: Path | None = None  # folder for sampled traffic; it holds what the cameras saw
+    record_share: float = 0.1
+    record_megabytes: int = 1000
     guard: Literal["clamp", "reject"] = "clamp"
     tls_certificate: Path | None = None
     tls_key: Path | None = None
@@ -92,6 +95,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, default="warning", help="info writes a line for each request (warning)"
     )
+    parser.add_argument("--record", type=Path, metavar="FOLDER", help="keep sampled traffic, for lingbot models replay")
+    add("--record-share", type=float, default=0.1, help="of the episodes (0.1)")
+    add("--record-megabytes", type=int, default=1000, help="that the folder may hold; the oldest go first (1000)")
     parser.add_argument("--reuse-port", action="store_true", help="share the port with another server process")
 
 
@@ -122,6 +128,7 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
         from components.endpoint.app import create_app
         from components.endpoint.draining import DrainingServer
         from components.endpoint.metrics import Metrics, MetricsServer
+        from components.endpoint.recording import Recorder
         from components.endpoint.resolve import resolve
         from components.endpoint.service import Service
         from components.endpoint.swapping import Follower
@@ -140,6 +147,15 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
             deadline_seconds=options.deadline_seconds,
             guard_mode=options.guard,
         )
+        if options.record is not None:
+            service.recorder = Recorder(
+                options.record,
+                service.metadata,
+                share=options.record_share,
+                max_bytes=options.record_megabytes * 1_000_000,
+                metrics=metrics,
+            )
+            closing.callback(service.recorder.close)
         host, port = listener.getsockname()[:2]
         background: list[Callable[[], Coroutine[Any, Any, None]]] = []
         follower = None

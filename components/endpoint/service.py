@@ -19,6 +19,7 @@ from components.endpoint.journal import Journal
 from components.endpoint.metrics import Metrics
 from components.endpoint.observations import Request, check_reset, is_reset, read_requests
 from components.endpoint.realtime import KEYS, asks, read_running
+from components.endpoint.recording import Recorder
 from components.endpoint.routing import Routes
 from components.endpoint.runner import ModelRunner
 from components.endpoint.served import Served
@@ -57,6 +58,7 @@ class Service:
         self.shadowing = Shadowing(self.batcher, self.metrics, guard_mode)
         self.watches = Watches(self.metrics)
         self.journal = Journal()
+        self.recorder: Recorder | None = None
         self.warm = False
         self.draining = False
         self._deadline_seconds = deadline_seconds
@@ -148,6 +150,8 @@ class Service:
         request_id = identifier(message, "request_id") or secrets.token_hex(8)
         with logs.bound(request_id=request_id, session_id=session.id, robot_id=session.robot):
             reply = self._reset(message, session) if is_reset(message) else await self._infer(message, session)
+            if self.recorder is not None:
+                self.recorder.keep(message, reply, session)
         reply["request_id"] = request_id
         if self.draining:
             reply["draining"] = True

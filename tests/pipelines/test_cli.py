@@ -75,7 +75,8 @@ EXPECTED = {
     "serve": {
         "--bundle", "--alias", "--model", "--host", "--port", "--metrics-port", "--max-batch", "--queue-limit",
         "--deadline-seconds", "--poll-seconds", "--episode-seconds", "--drain-seconds", "--guard", "--reuse-port",
-        "--tls-certificate", "--tls-key", "--log-format", "--log-level",
+        "--tls-certificate", "--tls-key", "--log-format", "--log-level", "--record", "--record-share",
+        "--record-megabytes",
     },
 }  # fmt: skip
 

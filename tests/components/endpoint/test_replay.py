@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from components.endpoint import recording as recording_module
-from components.endpoint.metrics import Metrics
 from components.endpoint.recording import Recorder, Recording
 from components.endpoint.replay import replay
 from components.endpoint.replay_figures import Look, figures
@@ -82,15 +81,16 @@ def record(tmp_path, observation):
 
     def run(served, count=6, change=lambda number, message: message, folder=tmp_path / "traffic"):
         service = Service(served)
-        recorder = Recorder(folder, service.metadata, share=1.0, max_bytes=2**28, metrics=Metrics())
+        recorder = service.recorder = Recorder(
+            folder, service.metadata, share=1.0, max_bytes=2**28, metrics=service.metrics
+        )
 
         async def ask():
             session = service.sessions.open()
             for number in range(count):
                 state = np.full_like(observation["observation.state"], 0.01 * number)
                 message = {**observation, "observation.state": state, "episode_id": f"e{number // 3}", "seed": number}
-                message = change(number, message)
-                recorder.keep(message, await service.answer(message, session), session)
+                await service.answer(change(number, message), session)
 
         asyncio.run(ask())
         service.runner.close()
