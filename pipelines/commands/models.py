@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pipelines.commands import models_lineage
+from pipelines.commands import models_lineage, models_replay
 
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion
@@ -31,6 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     history = add("history", "the ledger: who moved which alias, when, on what evidence")
     verify = add("verify", "check that ledger, aliases, bundles, evidence and what endpoints serve agree")
     models_lineage.configure(actions.add_parser("lineage", help=models_lineage.HELP, description=models_lineage.HELP))
+    models_replay.configure(actions.add_parser("replay", help=models_replay.HELP, description=models_replay.HELP))
     for action in (show, promote):
         action.add_argument("version", help="number of the version, or an alias that points at it")
     for action in (canary, shadow):
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         "history": _history,
         "verify": _verify,
         "lineage": models_lineage.run,
+        "replay": models_replay.run,
     }
     return actions[args.action](args)
 

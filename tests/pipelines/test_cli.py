@@ -51,6 +51,7 @@ EXPECTED = {
     "models shadow": {"version", "--end", "--model", "--alias", "--reason"},
     "models history": {"--model", "--alias", "--json"},
     "models verify": {"--model", "--deep"},
+    "models replay": {"recording", "--candidate", "--model", "--looks", "--output", "--json"},
     "models lineage": {"reference", "--model", "--json"},
     "plan tokens": {
         "--hours", "--views", "--rate", "--codec", "--teacher", "--tokens", "--monocular", "--gpus",
