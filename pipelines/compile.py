@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from model.errors import UserError
+from pipelines.ir import check
 from pipelines.parameters import RunParameters
 from pipelines.profile import Profile
 from pipelines.shape import MAIN, STUDY, run_steps, source_of
@@ -15,7 +16,7 @@ def compile_pipeline(parameters: RunParameters, profile: Profile, folder: Path, 
     collects, `demonstrations_to_policy_ingest.yaml` ingests.
 
     Raises:
-        UserError: the folder cannot be written to, or the parameters give no such study.
+        UserError: the folder cannot be written to, the parameters give no such study, or Kubeflow would not take it.
     """
     from kfp import compiler
 
@@ -31,4 +32,5 @@ def compile_pipeline(parameters: RunParameters, profile: Profile, folder: Path, 
         raise UserError(f"cannot write to {folder} ({error.strerror}): give another folder with --output") from error
     build = {MAIN: demonstrations_to_policy.build, STUDY: study.build}[pipeline]
     compiler.Compiler().compile(build(source, values, profile), str(path))
+    check(path)
     return path

@@ -18,11 +18,12 @@ import yaml
 from components.images import IMAGES
 from pipelines import ir
 from pipelines.compile import compile_pipeline
+from pipelines.options import PIPELINES
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
 
 FOLDER = Path(__file__).parent / "golden"
-CASES = [(pipeline, profile) for pipeline in ("demonstrations_to_policy",) for profile in ("cluster", "h100")]
+CASES = [(pipeline, profile) for pipeline in PIPELINES for profile in ("cluster", "h100")]
 DIGESTS = {role: f"registry.example.com/lingbot/{role}@sha256:{role.encode().hex():0<64}" for role in IMAGES}
 
 

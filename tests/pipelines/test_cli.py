@@ -19,7 +19,7 @@ EXPECTED = {
     "run": {"pipeline", "--profile", "--record", *DATA},
     "runs list": {"--limit", "--json"},
     "runs show": {"run", "--json"},
-    "compile": {"pipeline", "--profile", "--output", *DATA},
+    "compile": {"pipeline", "--profile", "--output", "--images", "--allow-tags", *DATA},
     "step": {"step", "--input", "--artifacts", "--output", *DATA},
     "reproduce": {"reference", "--only", "--remake-data", "--remote", "--fresh-environment"},
     "compare": {"first", "second", "--json", "--html", "--quick", "--remote"},

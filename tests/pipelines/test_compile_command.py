@@ -1,0 +1,50 @@
+"""`lingbot compile`: every pipeline, images by digest or a word about it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from components.images import IMAGES
+from pipelines import ir
+from pipelines.cli import main
+from pipelines.options import PIPELINES
+
+
+def images(folder: Path, roles: set[str]) -> str:
+    path = folder / "images.yaml"
+    path.write_text(json.dumps({role: f"registry.example.com/{role}@sha256:{'a' * 64}" for role in sorted(roles)}))
+    return str(path)
+
+
+def test_every_pipeline_is_written_with_images_by_digest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "ir"
+    assert main(["compile", "--images", images(tmp_path, set(IMAGES)), "--output", str(output)]) == 0
+    written = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert sorted(path.stem for path in written) == sorted(PIPELINES)
+    for path in written:
+        pipeline, _ = ir.load(path)
+        for executor in pipeline["deploymentSpec"]["executors"].values():
+            assert "@sha256:" in executor["container"]["image"]
+
+
+def test_images_by_tag_are_refused_by_role_and_taken_when_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "ir"
+    command = ["compile", "study", "--images", images(tmp_path, {"data", "simulation"}), "--output", str(output)]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert "the images of train are named by tags" in error and "--allow-tags" in error
+    assert not output.exists(), "nothing is written"
+    assert main([*command, "--allow-tags"]) == 0
+    assert [path.stem for path in output.iterdir()] == ["study"]
+
+
+def test_a_laptop_has_no_images_to_name(tmp_path: Path) -> None:
+    assert main(["compile", PIPELINES[0], "--profile", "laptop", "--output", str(tmp_path)]) == 0
+
+
+def test_a_wrong_pipeline_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compile", "stduy"]) == 2
+    assert "Did you mean 'study'" in capsys.readouterr().err
