@@ -4,6 +4,7 @@ Each object carries its sha256 in its metadata. Transport errors are retried by 
 in parts. Credentials appear in no message.
 """
 
+import functools
 import hashlib
 import os
 import time
@@ -36,6 +37,7 @@ _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"
 _TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
 # S3 answers so to a conditional write while another of the same key is under way; asked again, it says which one won.
 _CONFLICT_PAUSES: tuple[float | None, ...] = (0.05, 0.2, 0.8, None)
+_CONNECTIONS = 32
 _FILES_AT_ONCE = 4  # small files are bound by round trips, large ones by s3transfer's own threads
 
 
@@ -51,11 +53,7 @@ class S3Storage(Storage):
         self.endpoint = _without_credentials(
             os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         )
-        self.client: Any = boto3.Session().client(
-            "s3",
-            region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            config=Config(retries={"max_attempts": 5, "mode": "standard"}, connect_timeout=10, read_timeout=60),
-        )
+        self.client = _client(*_credentials())
 
     def put_file(self, path: Path, key: str) -> StoredFile:
         digest, size = file_sha256(path), path.stat().st_size
@@ -203,6 +201,28 @@ class S3Storage(Storage):
             if isinstance(cause, ClientError | BotoCoreError):
                 return self._call(key, lambda: _throw(cause))
             raise UserError(f"the upload to {where}{at} failed ({type(error).__name__}): {_AGAIN}") from error
+
+
+def _credentials() -> tuple[tuple[tuple[str, str], ...], int]:
+    """What a client is made from: the environment, and the age of the file with keys, which may be replaced."""
+    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
+    changed = file.stat().st_mtime_ns if file.is_file() else 0
+    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))), changed
+
+
+@functools.lru_cache(maxsize=8)
+def _client(environment: tuple[tuple[str, str], ...], credentials_file: int) -> Any:
+    """One for all storages with the same credentials: making a client takes 0.2 s of arithmetic, a request 5 ms."""
+    return boto3.Session().client(
+        "s3",
+        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        config=Config(
+            retries={"max_attempts": 5, "mode": "standard"},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=_CONNECTIONS,
+        ),
+    )
 
 
 _AGAIN = "check that it runs and can be reached, then run again; what was moved is kept."

@@ -79,10 +79,27 @@ def _list(args: argparse.Namespace) -> int:
         return _print_json([_facts(version) for version in versions])
     if not versions:
         print(f"no model is registered in {tracking.tracking_uri()}: `lingbot run` registers one")
+    roles = {model: _roles(model) for model in models} if versions else {}
     for version in versions:
-        aliases = f" [{', '.join(version.aliases)}]" if version.aliases else ""
+        held = (*version.aliases, *roles[version.model].get(version.version, ()))
+        aliases = f" [{', '.join(held)}]" if held else ""
         print(f"{version.model}  {version.version}{aliases}  {_evidence(version)}  bundle {version.digest[:12]}")
     return 0
+
+
+def _roles(model: str) -> dict[str, list[str]]:
+    """Version -> what it is beside an alias's holder, by the ledger."""
+    from components.ledger import Ledger
+    from components.routing_state import standing
+
+    history, roles = Ledger().history(model), dict[str, list[str]]()
+    for alias in sorted({entry.alias for entry in history}):
+        now = standing([entry for entry in history if entry.alias == alias])
+        if now.canary is not None:
+            roles.setdefault(str(now.canary.target), []).append(f"canary of {alias}, {now.canary.share:g}")
+        if now.shadow is not None:
+            roles.setdefault(str(now.shadow.target), []).append(f"shadow of {alias}")
+    return roles
 
 
 def _show(args: argparse.Namespace) -> int:

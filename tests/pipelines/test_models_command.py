@@ -74,7 +74,9 @@ def test_canary_and_shadow_as_they_are_typed(home, bundles, tmp_path, capsys):
     assert "has no shadow" in said(capsys, "shadow", "--end", code=2)
     assert "nothing -> 2 (0.1 of new episodes)" in said(capsys, "canary", "2", "0.1")
     assert "shadow lingbot-vla-aloha_sim 'champion': nothing -> 2" in said(capsys, "shadow", "2")
+    assert "2 [canary of champion, 0.1, shadow of champion]" in said(capsys, "list")
     assert "canary lingbot-vla-aloha_sim 'champion': 2 -> nothing" in said(capsys, "canary", "--end")
+    assert "2 [shadow of champion]" in said(capsys, "list")
     assert [entry["share"] for entry in json.loads(said(capsys, "history", "--json"))] == [None, 0.1, None, None]
     assert "4 entries" in said(capsys, "verify")
 

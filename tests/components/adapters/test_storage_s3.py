@@ -1,5 +1,6 @@
 """S3 against a real protocol on loopback, with faults on the way."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,19 @@ def test_listing_tells_changed_bytes_of_equal_size(s3, store: S3Storage) -> None
     store.write_bytes("k", b"two")
     (after,) = store.list()
     assert before.size == after.size and before.etag != after.etag
+
+
+def test_storages_share_a_client_until_the_credentials_change(s3, monkeypatch, tmp_path):
+    def client():
+        return Storage.from_url("s3://artefacts/any").client
+
+    keys = tmp_path / "credentials"
+    keys.write_text("[default]\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    first = client()
+    assert client() is first
+    os.utime(keys, ns=(1, 1))
+    second = client()
+    assert second is not first and client() is second
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    assert client() is not second
