@@ -7,7 +7,7 @@ file, into `LINGBOT_HOME/releases/<commit>/<step>`, each checked against the rel
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from components import records, state
 from components.adapters.storage import CorruptObject
@@ -15,7 +15,6 @@ from components.adapters.versioning import Dvc
 from components.artifacts import Artifact, FileRecord, hash_file
 from components.exchange import DATA
 from pipelines.history import read_run
-from pipelines.release import made_by_run
 from pipelines.tags import Release, checkout, default_remote, find_release, scratch
 from pipelines.targets import is_run, is_tag
 
@@ -42,8 +41,18 @@ def contents_of(reference: str, *, remote: str | None = None) -> Contents:
     if is_tag(reference):
         return _OfRelease(find_release(reference), remote)
     if is_run(reference):
-        return OfArtifacts(made_by_run(read_run(reference)["id"]).artifacts)
+        return OfArtifacts(_finished(read_run(reference)))
     return OfArtifacts(version_artifacts(find_version(reference)))
+
+
+def _finished(run: Mapping[str, Any]) -> dict[str, Artifact]:
+    """The artefacts of a run's finished steps; of one that has not ended, those that there are."""
+    found = {}
+    for entry in run["steps"]:
+        artifact = records.load_artifact(entry["name"], entry["fingerprint"]) if entry.get("digest") else None
+        if artifact is not None and artifact.digest == entry["digest"]:
+            found[entry["name"]] = artifact
+    return found
 
 
 class OfArtifacts:

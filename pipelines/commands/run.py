@@ -11,6 +11,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_pipeline_argument(parser)
     parser.add_argument("--profile", default="laptop", help="laptop (the default) or the path of a profile file")
     parser.add_argument("--record", metavar="NAME", help="release what it made as the experiment exp/NAME-vN")
+    parser.add_argument(
+        "--remote", metavar="URL", help="for --record: a folder or s3://bucket/prefix instead of DVC's default remote"
+    )
     add_parameter_options(parser)
 
 
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if code == 0 and args.record:
         from pipelines.release import record_experiment
 
-        release = record_experiment(run.id, args.record)
+        release = record_experiment(run.id, args.record, remote=args.remote)
         print(
             f"recorded {release.tag} with the data {release.record['data']['tag']}: `lingbot reproduce {release.tag}`"
         )

@@ -16,7 +16,7 @@ DATA = {"--params", "--preset", "--set", "--dataset", "--from-tag", "--depth-che
 
 # Every command with its arguments and options. A new one is added here, and to the README.
 EXPECTED = {
-    "run": {"pipeline", "--profile", "--record", *DATA},
+    "run": {"pipeline", "--profile", "--record", "--remote", *DATA},
     "runs list": {"--limit", "--json"},
     "runs show": {"run", "--json"},
     "compile": {"pipeline", "--profile", "--output", "--images", "--allow-tags", *DATA},
