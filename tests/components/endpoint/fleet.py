@@ -17,7 +17,7 @@ class Count:
     episodes: int = 0
     asked: int = 0
     mixed: int = 0
-    broken: int = 0  # episodes in which the connection went
+    broken: int = 0  # episodes in which the connection went after their first answer
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -70,12 +70,14 @@ class Fleet:
 
     def _episode(self, client, number):
         client.reset()
-        versions, reconnects = set(), client.reconnects
+        versions, reconnects = set(), 0
         for step in range(self._steps):
             with self._lock:
                 self.count.asked += 1
             reply = client.infer({**self._message, "seed": step, "robot_id": f"robot-{number}"})
             versions.add((reply["model_version"], reply["bundle_digest"]))
+            # A server that drains answers a reset and closes: the episode's first question goes to another one.
+            reconnects = client.reconnects if step == 0 else reconnects
             with self._lock:
                 self.count.answers[reply["model_version"]] += 1
                 self.count.by_robot[number] += 1
