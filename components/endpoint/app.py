@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from components.endpoint.errors import Refused, Unavailable
+from components.endpoint.errors import NotServed, Refused
 from components.endpoint.journal import Exchange, Journal
 from components.endpoint.keys import ADMIN, KeyRing
 from components.endpoint.kserve import kserve_router
@@ -106,12 +106,12 @@ def create_app(
         served = {"champion": service.served.identity()} if follower is None else follower.status()
         return JSONResponse({**served, "ready": service.ready() is None, "connections": len(connections)})
 
-    @app.post("/v1/admin/reload", status_code=202, responses=refusals((401, 403, 503)))
+    @app.post("/v1/admin/reload", status_code=202, responses=refusals((401, 403, 404)))
     async def reload(request: Request) -> Response:
         """Asks the registry now instead of at the next poll. What it says decides, not this call."""
         door.enter(request, ADMIN)
         if follower is None:
-            raise Unavailable("a folder is served here, there is no registry to ask", retry_after=3600)
+            raise NotServed("a folder is served here: there is no registry to ask")
         follower.look_now()
         return JSONResponse({"status": "the registry is asked now"}, status_code=202)
 

@@ -50,7 +50,7 @@ class Forbidden(Refused):
 
 
 class NotServed(Refused):
-    """The model or version that a path names is not what is served."""
+    """What a path names is not here: a model, a version, a registry."""
 
     status = 404
 

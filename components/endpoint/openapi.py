@@ -61,9 +61,7 @@ _SENTENCES = {
     500: "the policy failed, or gave an answer that may not reach a robot",
     503: "busy or shutting down: see Retry-After",
 }
-_EXAMPLE = {"reset": True, "episode_id": "episode-1"}
-_MEDIA = {"schema": _OBSERVATION, "example": _EXAMPLE}
-_BODY = {"application/json": _MEDIA, "application/msgpack": _MEDIA}
+_BODY = {"application/json": {"schema": _OBSERVATION}, "application/msgpack": {"schema": _OBSERVATION}}
 REQUEST_BODY: dict[str, Any] = {"requestBody": {"required": True, "content": _BODY}}
 REPLY: dict[int | str, dict[str, Any]] = {
     200: {
