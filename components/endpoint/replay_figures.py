@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 SCHEMA_VERSION = 1
-_LEAST_SPREAD = 1e-3  # robot units: of a joint that hardly moves, every difference would be huge
+_LEAST_SPREAD = 0.02  # robot units (rad, openings): of a joint that stands still, a wobble would be a huge share
 _WORST = 5
 _PERCENTILES = (50, 99)
 
