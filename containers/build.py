@@ -207,7 +207,7 @@ def build_command(
     places: Sequence[str],
     epoch: str,
 ) -> list[str]:
-    """The same commit gives files of the same time; the pip configuration is a secret, which no layer keeps."""
+    """One layer a stage: a layer a line would hash gigabytes again and again. The same commit gives files of one time; the pip configuration is a secret, which no layer keeps."""
     command = [tool, "build", "--file", str(containerfile), "--tag", name, "--secret", f"id=pip,src={pip}"]
     for key, value in arguments.items():
         command += ["--build-arg", f"{key}={value}"]
@@ -217,7 +217,7 @@ def build_command(
         return [*command, str(context)]
     for place in places:
         command += ["--volume", f"{place}:{place}:ro"]
-    return [*command, "--format", "docker", "--layers", "--timestamp", epoch, "--network", "host", str(context)]
+    return [*command, "--format", "docker", "--timestamp", epoch, "--network", "host", str(context)]
 
 
 def smoke(tool: str, name: str, role: str) -> None:
