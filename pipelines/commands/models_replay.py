@@ -30,13 +30,14 @@ def run(args: argparse.Namespace) -> int:
     from components.progress import LogProgress
     from components.promote.replays import keep_replay
     from model.errors import UserError
+    from model.progress import Silent
     from pipelines.report.replay import headline, tiles, write_replay_page
 
     if args.looks < 0:
         raise UserError(f"--looks is {args.looks}: it must be 0 (all) or more")
     recording = Recording(args.recording)
     version, served = _candidate(args.candidate, args.model)
-    report = replay(recording, served, most=args.looks, progress=LogProgress("replay"))
+    report = replay(recording, served, most=args.looks, progress=Silent() if args.json else LogProgress("replay"))
     kept = keep_replay(version, report) if version is not None else None
     if args.output is not None:
         args.output.mkdir(parents=True, exist_ok=True)
