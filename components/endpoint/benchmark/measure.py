@@ -53,25 +53,33 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     """Figures as JSON; times in milliseconds."""
     frame = _frame(settings.image_size)
     message(f"one robot, {settings.questions} questions, three views of {settings.image_size} px")
-    with _server(settings.model_seconds, 0.0, 16) as address:
-        asked = ask(address, frame, lambda count: count >= settings.questions + _WARM_UP)[_WARM_UP:]
-    overhead = milliseconds([one.seconds - one.model_seconds for one in asked])
+    alone = _alone(frame, settings, "--seconds", str(settings.model_seconds))
+    bare = _alone(frame, settings, "--seconds", "0", "--bare")
     batched: list[dict[str, Any]] = []
     single: list[dict[str, Any]] = []
     for turn in range(settings.rounds):
         for limit, results in ((16, batched), (1, single)):
             what = "batches" if limit > 1 else "one at a time"
             message(f"round {turn + 1}: {settings.robots} robots, {what}, {settings.seconds:.0f} s")
-            with _server(settings.model_seconds, settings.extra_seconds, limit) as address:
+            times = ("--seconds", str(settings.model_seconds), "--extra", str(settings.extra_seconds))
+            with _server(*times, "--max-batch", str(limit)) as address:
                 results.append(_crowded(address, frame, settings))
     ratio = [one["latency_ms"]["p99"] / many["latency_ms"]["p99"] for many, one in zip(batched, single, strict=True)]
     return {
         "message_bytes": len(frame),
-        "overhead_ms": overhead,
+        "overhead_ms": alone,
+        "bare_websocket_ms": bare,
         "batches": batched,
         "one_at_a_time": single,
         "p99_ratio": [round(one, 2) for one in ratio],
     }
+
+
+def _alone(frame: bytes, settings: ServeSettings, *server: str) -> dict[str, float]:
+    """Milliseconds beside the model, of one robot."""
+    with _server(*server) as address:
+        asked = ask(address, frame, lambda count: count >= settings.questions + _WARM_UP)[_WARM_UP:]
+    return milliseconds([one.seconds - one.model_seconds for one in asked])
 
 
 def _crowded(address: str, frame: bytes, settings: ServeSettings) -> dict[str, Any]:
@@ -100,10 +108,9 @@ def _frame(size: int) -> bytes:
 
 
 @contextmanager
-def _server(seconds: float, extra: float, max_batch: int) -> Iterator[str]:
+def _server(*options: str) -> Iterator[str]:
     """The simulated server as a process of its own: its address."""
-    command = [sys.executable, "-m", "components.endpoint.benchmark.simulated"]
-    command += ["--seconds", str(seconds), "--extra", str(extra), "--max-batch", str(max_batch)]
+    command = [sys.executable, "-m", "components.endpoint.benchmark.simulated", *options]
     paths = (str(state.checkout()), os.environ.get("PYTHONPATH"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

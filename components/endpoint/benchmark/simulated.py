@@ -5,6 +5,7 @@ needs. Everything before and after it is what robots meet.
 """
 
 import argparse
+import contextlib
 import socket
 import tempfile
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from components.endpoint.codec import pack
 from components.endpoint.server import READY_PREFIX
 
 
@@ -38,13 +40,39 @@ class SimulatedBundle:
         return np.stack([self._chunk] * len(seeds))
 
 
+def serve_bare() -> None:
+    """The same web server around nothing: what the bytes alone cost, to and fro."""
+    import uvicorn
+    from fastapi import FastAPI, WebSocket, WebSocketDisconnect
+
+    app, reply = FastAPI(), pack({"server_timing": {"infer_ms": 0.0}})
+
+    @app.websocket("/")
+    async def answer(robot: WebSocket) -> None:
+        await robot.accept()
+        await robot.send_bytes(pack({}))
+        with contextlib.suppress(WebSocketDisconnect):
+            while True:
+                await robot.receive_bytes()
+                await robot.send_bytes(reply)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        print(f"{READY_PREFIX}http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+        config = uvicorn.Config(app, log_config=None, access_log=False, ws_per_message_deflate=False)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
 def main() -> None:
     """`python -m components.endpoint.benchmark.simulated`: serves on a free port of loopback until SIGTERM."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--extra", type=float, default=0.0)
     parser.add_argument("--max-batch", type=int, default=16)
+    parser.add_argument("--bare", action="store_true", help="no endpoint: a websocket that answers anything at once")
     options = parser.parse_args()
+    if options.bare:
+        serve_bare()
+        return
 
     import torch
 
