@@ -207,7 +207,8 @@ def build_command(
     places: Sequence[str],
     epoch: str,
 ) -> list[str]:
-    """One layer a stage: a layer a line would hash gigabytes again and again. The same commit gives files of one time; the pip configuration is a secret, which no layer keeps."""
+    """One layer a stage, because a layer a line would hash gigabytes again for each; the same commit gives files of one
+    time; the pip configuration is a secret, which no layer keeps."""
     command = [tool, "build", "--file", str(containerfile), "--tag", name, "--secret", f"id=pip,src={pip}"]
     for key, value in arguments.items():
         command += ["--build-arg", f"{key}={value}"]

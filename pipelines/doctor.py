@@ -209,7 +209,7 @@ _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
 
 def report_lines(findings: list[Finding]) -> Iterator[str]:
     """The findings by journey, each with its fix."""
-    for journey in (RUN, REPRODUCE, PROMOTE):
+    for journey in dict.fromkeys((RUN, REPRODUCE, PROMOTE, *(finding.journey for finding in findings))):
         chosen = [finding for finding in findings if finding.journey == journey]
         blocked = any(finding.fix and finding.needed for finding in chosen)
         yield f"{journey}: {'not ready' if blocked else 'ready'}"

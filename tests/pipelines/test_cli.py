@@ -25,7 +25,7 @@ EXPECTED = {
     "compare": {"first", "second", "--json", "--html", "--quick", "--remote"},
     "storage report": {"--keep-days", "--json"},
     "storage collect": {"--dry-run", "--keep-days", "--json"},
-    "doctor": {"--json"},
+    "doctor": {"--profile", "--json"},
     "data inspect": {"path", "--pictures"},
     "data validate": {"path", "--output", "--decisions", "--thresholds", "--reference", "--holdout"},
     "data map": {"path", "--robot", "--output"},
