@@ -17,6 +17,8 @@ from components.artifacts import hash_folder
 
 SHARD = 128 << 20
 ALLOWED = 1.5
+# Measured 2026-11-22 beside other busy processes (load 8 to 12 on two cores), DVC 3.67, 2 GiB: push 57 to 59 s against
+# 35 to 37 s, pull 16 to 27 s against 47 to 48 s. Three seconds of each are DVC's start.
 
 
 @dataclass(frozen=True, kw_only=True)
