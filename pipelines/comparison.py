@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from components.artifacts import Artifact
-from components.steps import STEPS
+from components.steps import STEPS, Step
 from model.errors import UserError
 
 BITWISE, TOLERANCE, DIFFERENT = "bitwise equal", "within tolerance", "different"
@@ -112,7 +112,7 @@ def compare(first: Result, second: Result) -> dict[str, Any]:
     """
     shared = [step for step in first.digests if step in second.digests]
     steps = {step: first.digests[step] == second.digests[step] for step in shared}
-    decisive = [step for step in shared if not STEPS[step].effects]
+    decisive = [step for step in shared if not _step(step).effects]
     figures = {
         name: {"first": first.figures[name], "second": second.figures[name], "agree": _agree(name, first, second)}
         for name in first.figures
@@ -150,7 +150,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
     for name, (one, other) in comparison["parameters"].items():
         yield f"  parameter    {name}: {one} -> {other}"
     for step, equal in comparison["steps"].items():
-        effect = ", which it may: it names what is in the registry" if not equal and STEPS[step].effects else ""
+        effect = ", which it may: it names what is in the registry" if not equal and _step(step).effects else ""
         yield f"  {step:20} {'equal bytes' if equal else 'other bytes' + effect}"
     weights = comparison["weights"]
     if weights["equal"] is not None:
@@ -171,6 +171,11 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         yield from difference_lines(comparison["differences"])
     for name, (one, other) in comparison["environment"].items():
         yield f"  environment  {name}: {one} -> {other}"
+
+
+def _step(task: str) -> Step:
+    """The step that a run calls so; of a study, one of several executions of it."""
+    return STEPS[task.partition("@")[0]]
 
 
 def _only(parameters: Mapping[str, Any], steps: list[str]) -> dict[str, Any]:

@@ -116,7 +116,34 @@ class TableView:
         self._live.__exit__(*error)
 
     def show(self, states: Sequence[StepState], events: Sequence[tuple[StepState, dict[str, Any]]]) -> None:
-        self._live.update(render(states, time.monotonic() - self._started), refresh=True)
+        self._live.update(render(folded(states), time.monotonic() - self._started), refresh=True)
+
+
+def folded(states: Sequence[StepState]) -> list[StepState]:
+    """The states with one row for all executions of a step that a study has several of, and those that run below it."""
+    rows: list[StepState] = []
+    several: dict[str, list[StepState]] = {}
+    for state in states:
+        step, _, label = state.name.partition("@")
+        if not label:
+            rows.append(state)
+        elif step in several:
+            several[step].append(state)
+        else:
+            several[step] = [state]
+            rows.append(StepState(step))
+    shown: list[StepState] = []
+    for row in rows:
+        members = several.get(row.name, [])
+        if members:
+            done = sum(member.status in ("done", "cached") for member in members)
+            running = [member for member in members if member.status in ("running", "failed")]
+            row.status = "done" if done == len(members) else "running" if done or running else "waiting"
+            row.doing = f"{done} of {len(members)}"
+            row.seconds = sum(member.elapsed() or 0.0 for member in members) if row.status != "waiting" else None
+            members = running
+        shown += [row, *members]
+    return shown
 
 
 _STYLES = {"waiting": "dim", "running": "bold yellow", "done": "green", "cached": "cyan", "failed": "bold red"}

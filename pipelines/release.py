@@ -27,7 +27,7 @@ from pipelines.figures import write_figures
 from pipelines.history import read_run
 from pipelines.manifest import describe_data
 from pipelines.parameters import PLAIN, RunParameters, read_yaml
-from pipelines.shape import SOURCES, dag_steps, source_of
+from pipelines.shape import MAIN, SOURCES, dag_steps, source_of
 from pipelines.tags import (
     RECORD,
     SCHEMA_VERSION,
@@ -87,6 +87,11 @@ def made_by_run(run_id: str) -> Made:
         UserError: there is no such run, it did not finish, or its artefacts are gone.
     """
     run = read_run(run_id)
+    if run["pipeline"] != MAIN:
+        raise UserError(
+            f"run {run['id']} is of the pipeline '{run['pipeline']}': only runs of {MAIN} are released or reproduced; "
+            "the same command makes a study again, and `lingbot data release` releases its data"
+        )
     artifacts: dict[str, Artifact] = {}
     for entry in run["steps"]:
         artifact = records.load_artifact(entry["name"], entry["fingerprint"]) if entry.get("digest") else None

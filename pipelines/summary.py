@@ -24,6 +24,7 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
     """
     made = {entry["name"]: entry["summary"] for entry in run["steps"] if "summary" in entry}
     lines = [*_code(run), *_data(made), *_training(made), *_evidence(made), *_twin(run.get("twin")), *_version(made)]
+    lines += _study(made)
     if run["served"]:
         lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
     lines += _times(run)
@@ -107,6 +108,13 @@ def _share(scores: Mapping[str, Any], name: str) -> str:
     return f"{100 * scores[name]:.0f}% [{100 * scores[f'{name}_low']:.0f}, {100 * scores[f'{name}_high']:.0f}]"
 
 
+def _study(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What a study of the amount of data found."""
+    if "study" in made:
+        for number, sentence in enumerate(made["study"]["conclusions"]):
+            yield _line("" if number else "study", sentence)
+
+
 def _version(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     version, promotion = made.get("register"), made.get("promote")
     if version:
@@ -118,11 +126,17 @@ def _version(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _times(run: Mapping[str, Any]) -> Iterator[str]:
     """Time of each step in this run; of a reused one, what it took when it was made."""
     times = []
+    several: dict[str, list[float]] = {}
     for entry in run["steps"]:
-        if entry["status"] == "cached":
+        step, _, label = entry["name"].partition("@")
+        if label:
+            made_in = entry.get("made_in_seconds") or entry.get("seconds")
+            several.setdefault(step, []).extend([made_in] if made_in else [])
+        elif entry["status"] == "cached":
             made = entry.get("made_in_seconds")
             times.append(f"{entry['name']} reused" + (f" ({duration(made)} then)" if made else ""))
         elif entry.get("seconds") is not None:
             times.append(f"{entry['name']} {duration(entry['seconds'])}")
+    times += [f"{step} {len(each)} times {duration(sum(each) / len(each))}" for step, each in several.items() if each]
     if times:
         yield _line("time", f"{duration(run['seconds'])}: {', '.join(times)}")

@@ -23,9 +23,12 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.profile import load_profile
     from pipelines.release import check_can_release, record_experiment
     from pipelines.run import LocalRun
+    from pipelines.shape import MAIN
 
     check_pipeline(args.pipeline)
     if args.record:
+        if args.pipeline != MAIN:
+            raise UserError(f"--record {args.record} is of a run of {MAIN}: a run of {args.pipeline} makes no release")
         check_can_release(args.record)
     profile = load_profile(args.profile)
     if profile.runner != "local":

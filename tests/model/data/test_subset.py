@@ -126,7 +126,7 @@ def test_it_says_what_was_chosen(packed: Path, tmp_path: Path) -> None:
     write_subset(packed, tmp_path, chosen, {"axis": "demonstrations", "amount": 2, "seed": 5})
     said = read_json(tmp_path / SUBSET)
     assert said["episodes"] == list(chosen.episodes)
-    assert said["demonstrations"] == {task: 2 for task in TASKS}
+    assert said["demonstrations"] == dict.fromkeys(TASKS, 2)
     assert (said["axis"], said["amount"], said["seed"]) == ("demonstrations", 2, 5)
     hours = sum(LENGTHS[number] for number in chosen.episodes) / 10 / 3600
     assert said["hours"] == pytest.approx(hours)
