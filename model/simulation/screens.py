@@ -1,5 +1,6 @@
 """Where an episode is shown: a video file, or a window."""
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 VIDEO_FPS = 25
 END_SECONDS = 1.0
 """How long the end of an episode stays."""
+_CLOSE_SECONDS = 5.0
 _H264 = {"preset": "veryfast", "crf": "20"}
 
 
@@ -115,9 +117,18 @@ def _window(simulation: Simulation) -> Iterator[Window]:
     load_mujoco()
     from mujoco import viewer
 
+    from model.simulation.spectator import aim
+
+    before = set(threading.enumerate())
     try:
         opened = viewer.launch_passive(*simulation.scene, show_left_ui=False, show_right_ui=False)
     except RuntimeError as error:
         raise UserError(f"no window can be opened ({error}): write a video with --video FILE") from error
-    with opened:
-        yield Window(opened)
+    try:
+        with opened:
+            aim(opened.cam)
+            yield Window(opened)
+    finally:
+        # The viewer's thread still holds its OpenGL context when `close` returns: ending before it crashes.
+        for thread in set(threading.enumerate()) - before:
+            thread.join(_CLOSE_SECONDS)

@@ -1,12 +1,16 @@
 """What a person sees: both arms from in front of the table, the policy's own views beside them, and a line of text."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from model.simulation.environment import Simulation
 from model.simulation.rendering import RGBDRenderer
 from model.simulation.scene import load_mujoco
+
+if TYPE_CHECKING:
+    import mujoco
 
 WIDTH, HEIGHT = 640, 480
 _VIEWS, _TEXT = 160, 64  # width of the column of the policy's views, height of the text: pixels
@@ -15,6 +19,12 @@ _LOOK_AT, _DISTANCE, _AZIMUTH, _ELEVATION = (0.0, 0.47, 0.12), 1.35, 90.0, -32.0
 _BRIGHTER = (255 * (np.arange(256) / 255) ** 0.6).astype(np.uint8)
 _BACKGROUND = (222, 228, 235)
 _PAPER, _INK, _MUTED, _DONE = (250, 250, 248), (25, 28, 33), (120, 125, 133), (20, 120, 70)
+
+
+def aim(camera: "mujoco.MjvCamera") -> None:
+    """Puts a free camera in front of the table."""
+    camera.lookat[:] = _LOOK_AT
+    camera.distance, camera.azimuth, camera.elevation = _DISTANCE, _AZIMUTH, _ELEVATION
 
 
 class Spectator:
@@ -32,8 +42,7 @@ class Spectator:
         self._renderer = RGBDRenderer(model, WIDTH, HEIGHT)
         self._camera = mj.MjvCamera()
         self._camera.type = mj.mjtCamera.mjCAMERA_FREE
-        self._camera.lookat[:] = _LOOK_AT
-        self._camera.distance, self._camera.azimuth, self._camera.elevation = _DISTANCE, _AZIMUTH, _ELEVATION
+        aim(self._camera)
 
     def frame(
         self, views: Mapping[str, np.ndarray], text: Sequence[str], checkpoints: Sequence[tuple[str, bool]]
