@@ -10,6 +10,7 @@ and what nobody waits for any more.
 
 import asyncio
 import math
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
@@ -45,7 +46,7 @@ class Answered:
 
 @dataclass(kw_only=True, eq=False)
 class Work:
-    """The observations of one message, for one version. `deadline` and `arrived` are in the loop's time."""
+    """The observations of one message, for one version. `deadline` and `arrived` are of `time.monotonic`."""
 
     served: Served
     requests: list[Request]
@@ -94,7 +95,7 @@ class Batcher:
         self._running: list[Work] | _Job | None = None
         self._by_client: Counter[str] = Counter()
         self._cost = CallCost()
-        self._busy_until = 0.0  # when the running call should end, loop's time
+        self._busy_until = 0.0  # when the running call should end
 
     @property
     def pending(self) -> int:
@@ -118,10 +119,11 @@ class Batcher:
         loop = asyncio.get_running_loop()
         client = work.session.client
         self._supersede(work.session)
-        self._admit(work, loop.time())
+        now = time.monotonic()
+        self._admit(work, now)
         work.future = loop.create_future()
         if work.deadline < math.inf:
-            work.timer = loop.call_at(work.deadline, self._expire, work)
+            work.timer = loop.call_later(work.deadline - now, self._expire, work)
         self._waiting.append(work)
         self._by_client[client] += 1
         self._dispatch()
@@ -221,7 +223,7 @@ class Batcher:
 
     def _next_batch(self, head: Work) -> list[Work]:
         """The head and what may go with it: as much as fits, and as does not make the earliest deadline late."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         batch, size, deadline = [head], len(head.requests), head.deadline
         for item in list(self._waiting)[1:]:
             if isinstance(item, _Job) or item.future.done() or item.group != head.group:
@@ -235,7 +237,7 @@ class Batcher:
         return batch
 
     def _start_batch(self, batch: list[Work]) -> None:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         for work in batch:
             self._waiting.remove(work)
             work.started = now

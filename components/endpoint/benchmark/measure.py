@@ -54,6 +54,7 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     frame = _frame(settings.image_size)
     message(f"one robot, {settings.questions} questions, three views of {settings.image_size} px")
     alone = _alone(frame, settings, "--seconds", str(settings.model_seconds))
+    instant = _alone(frame, settings, "--seconds", "0")
     bare = _alone(frame, settings, "--seconds", "0", "--bare")
     batched: list[dict[str, Any]] = []
     single: list[dict[str, Any]] = []
@@ -68,6 +69,7 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     return {
         "message_bytes": len(frame),
         "overhead_ms": alone,
+        "overhead_of_an_instant_model_ms": instant,
         "bare_websocket_ms": bare,
         "batches": batched,
         "one_at_a_time": single,
