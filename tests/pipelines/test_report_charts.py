@@ -34,8 +34,10 @@ def test_differences_lie_around_the_line_at_0_in_proportion():
 @pytest.mark.parametrize(("high", "reach"), [(0.1, "+10"), (0.11, "+20"), (0.4, "+50"), (0.6, "+100")])
 def test_the_axis_reaches_as_far_as_the_widest_interval(high, reach):
     drawing = ET.fromstring(difference_bars([bar(0.02, -0.01, high)], title="t"))
-    ticks = [text.text for text in drawing.iter("text") if text.get("class") == "tick"]
-    assert ticks[-1] == reach and ticks[2] == "0"
+    ticks = [text for text in drawing.iter("text") if text.get("class") == "tick"]
+    assert ticks[-1].text == reach and ticks[2].text == "0"
+    (label,) = [text for text in drawing.iter("text") if text.get("class") == "label"]
+    assert float(ticks[0].get("x", "")) == float(label.get("x", "")) + 10, "it begins beside the labels"
 
 
 def test_what_has_no_interval_has_no_whisker():

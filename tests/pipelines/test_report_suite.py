@@ -157,6 +157,17 @@ def test_the_champion_is_drawn_beside_with_the_difference_and_what_is_allowed(ju
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("swapped", "tone"), [(False, "--accent"), (True, "--series-2")])
+def test_a_task_that_got_worse_has_a_colour_of_its_own(judged, swapped, tone):
+    verdict = json.loads((judged / "promote" / "verdict.json").read_text())
+    ours, theirs = (verdict["inputs"][name] for name in ("trials", "champion_trials"))
+    if swapped:
+        verdict["inputs"] = {"trials": theirs, "champion_trials": ours}
+    (judged / "promote" / "verdict.json").write_text(json.dumps(verdict))
+    (dot,) = re.findall(r'<circle cx="[\d.]+" cy="[\d.]+" r="5" fill="var\((.*?)\)"/>', page_of(judged))
+    assert dot == tone
+
+
 def test_a_champion_whose_trials_are_gone_is_not_drawn_and_the_page_says_why(judged):
     for file in (judged / "home" / "trials").iterdir():
         file.unlink()
