@@ -77,11 +77,15 @@ class Entry:
     reasons: tuple[str, ...]
     previous: str
 
-    def to_line(self) -> bytes:
-        values = dataclasses.asdict(self)
-        if self.schema_version == 1:
-            values = {name: value for name, value in values.items() if name not in _SINCE_2}
+    @functools.cached_property
+    def _line(self) -> bytes:
+        left_out = _SINCE_2 if self.schema_version == 1 else ()
+        names = (field.name for field in dataclasses.fields(self))
+        values = {name: getattr(self, name) for name in names if name not in left_out}
         return state.canonical_json(values) + b"\n"
+
+    def to_line(self) -> bytes:
+        return self._line
 
     @functools.cached_property
     def digest(self) -> str:
@@ -240,17 +244,23 @@ def _read(log: Log) -> tuple[Entry, ...]:
 
 def _parse(name: str, line: bytes) -> Entry:
     try:
-        values: dict[str, Any] = json.loads(line)
-        version = values["schema_version"]
-        if version > SCHEMA_VERSION:
-            raise UserError(f"{name} has schema version {version}: a newer version of this project wrote it")
-        values["reasons"] = tuple(values["reasons"])
-        if version > 1 and not values.keys() >= set(_SINCE_2):
-            raise KeyError("verdict")
-        return Entry(**values)
+        return _entry(line)
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
-            raise
+            raise UserError(f"{name} {error}") from error
         raise UserError(
             f"{name} is not an entry of the ledger (cut off, or changed): restore it from a copy"
         ) from error
+
+
+@functools.lru_cache(maxsize=10_000)
+def _entry(line: bytes) -> Entry:
+    """The entry of a line. A server that polls reads the same lines again and again."""
+    values: dict[str, Any] = json.loads(line)
+    version = values["schema_version"]
+    if version > SCHEMA_VERSION:
+        raise UserError(f"has schema version {version}: a newer version of this project wrote it")
+    values["reasons"] = tuple(values["reasons"])
+    if version > 1 and not values.keys() >= set(_SINCE_2):
+        raise KeyError("verdict")
+    return Entry(**values)

@@ -59,6 +59,13 @@ def test_a_verdict_that_was_turned_is_refused(first):
         verdicts.standing_verdict(version("1"), "champion")
 
 
+def test_demands_that_were_lowered_are_not_asked_again(first):
+    """For another alias, or against another champion, the gate is asked again: not by an edited policy."""
+    edit(lambda stored: stored["policy"].update(min_trials=1))
+    with pytest.raises(UserError, match="was edited after it was given"):
+        verdicts.standing_verdict(version("1"), "spare")
+
+
 def test_a_verdict_that_was_turned_with_its_digest_is_refused(first):
     def forge(stored):
         stored["promote"] = True
