@@ -68,7 +68,7 @@ def champion(steps: Steps) -> Champion | None:
     return Champion(
         checks=checks,
         charts=(
-            interval_bars(rates, title="Success rate, this version above the champion", width=WIDTH),
+            interval_bars(rates, title="Success rates, champion in grey", width=WIDTH),
             difference_bars([row.bar for row in rows], title="Difference, in points", margin=margin, width=WIDTH),
         ),
         rows=rows,

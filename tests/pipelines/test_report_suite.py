@@ -149,7 +149,7 @@ def judged(folders, monkeypatch):
 def test_the_champion_is_drawn_beside_with_the_difference_and_what_is_allowed(judged):
     drawings = [ET.fromstring(found) for found in re.findall(r"<svg.*?</svg>", page_of(judged), re.S)]
     titles = {drawing.get("aria-label"): [title.text for title in drawing.iter("title")] for drawing in drawings}
-    assert titles["Success rate, this version above the champion"] == [
+    assert titles["Success rates, champion in grey"] == [
         "lift right, policy: 90%, 95% interval 70 to 97", "champion: 40%, 95% interval 22 to 61"
     ]  # fmt: skip
     assert titles["Difference, in points"] == [
