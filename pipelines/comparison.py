@@ -84,6 +84,12 @@ def of_version(name: str, bundle: str, artifacts: Mapping[str, Artifact], record
     return dataclasses.replace(result, bundle=bundle)
 
 
+def environment_of(hardware: Mapping[str, Any], packages: Mapping[str, str], threads: int | None) -> dict[str, Any]:
+    """What a result was made on. `threads` is what was computed with, whichever variables said so."""
+    bare = {name: value for name, value in hardware.items() if name != "threads"}
+    return {"threads": threads, "hardware": bare, "packages": packages}
+
+
 def _result(
     name: str,
     parameters: Mapping[str, Mapping[str, Any]],
@@ -99,7 +105,7 @@ def _result(
         parameters=parameters,
         digests=digests,
         figures=figures_of(summaries),
-        environment={"threads": threads, "hardware": record["hardware"], "packages": record["packages"]},
+        environment=environment_of(record["hardware"], record["packages"], threads),
         bundle=summaries.get("finetune", {}).get("bundle_digest"),
     )
 

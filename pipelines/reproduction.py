@@ -31,7 +31,16 @@ from components.exchange import MANIFEST, read_export
 from components.provenance import package_versions
 from components.steps import maker
 from model.errors import UserError
-from pipelines.comparison import BITWISE, DIFFERENT, TOLERANCE, Result, compare, figures_of, of_run
+from pipelines.comparison import (
+    BITWISE,
+    DIFFERENT,
+    TOLERANCE,
+    Result,
+    compare,
+    environment_of,
+    figures_of,
+    of_run,
+)
 from pipelines.comparison_page import write_page
 from pipelines.contents import OfHome, contents_of
 from pipelines.differences import differences
@@ -289,7 +298,7 @@ def _run_steps(target: Target, place: _Place, steps: Sequence[str], options: Seq
         name="the reproduction",
         digests={step: artifact.digest for step, artifact in made.items()},
         figures=figures_of({step: artifact.summary for step, artifact in made.items()}),
-        environment={"threads": target.threads, "hardware": hardware, "packages": packages},
+        environment=environment_of(hardware, packages, target.threads),
         bundle=None,
     )
 

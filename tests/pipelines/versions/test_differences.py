@@ -68,6 +68,23 @@ def test_the_version_of_a_dataset_is_not_what_an_episode_holds(tmp_path: Path) -
     assert episodes(tmp_path / "v2.1") == episodes(tmp_path / "v3.0")
 
 
+def test_an_episode_under_another_number_is_the_same(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write_dataset(tmp_path / "a", lengths=(5, 4))
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    path = sorted((tmp_path / "b" / "data").rglob("*.parquet"))[0]
+    table = pq.read_table(path)
+    for name in ("index", "episode_index"):
+        column = table.schema.get_field_index(name)
+        moved = pa.array([value + 100 for value in table[name].to_pylist()], table.schema.field(name).type)
+        table = table.set_column(column, table.schema.field(name), moved)
+    pq.write_table(table, path)
+    one, other = (episodes(tmp_path / name)[0]["sha256"] for name in ("a", "b"))
+    assert one == other
+
+
 def test_one_number_in_one_episode_is_another_episode(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq

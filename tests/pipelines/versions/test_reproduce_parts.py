@@ -37,7 +37,7 @@ def test_the_evaluation_alone_is_made_again(released) -> None:
     (path,) = (released.home / "reproductions").glob("*/comparison.json")
     comparison = json.loads(path.read_text())
     assert comparison["remade"] == ["evaluate"] and comparison["steps"] == {"evaluate": True}
-    assert comparison["not_in_both"] == []
+    assert comparison["not_in_both"] == [] and comparison["environment"] == {}
 
 
 def test_an_evaluation_of_a_data_release_is_refused(released) -> None:
