@@ -1,5 +1,7 @@
 """Many robots and the probes at once, on a real server: nobody starves, and the probes answer meanwhile."""
 
+import gc
+
 import pytest
 
 from components.endpoint.benchmark.measure import ServeSettings, measure_serve
@@ -19,6 +21,13 @@ def test_a_crowd_shares_the_model_and_the_probes_answer(start, slow_bundle, obse
     calls = server.service.metrics.value("batch_size", version="7")
     assert calls < sum(counts)  # they went through the model together
     assert server.service.batcher.pending == 0
+
+
+def test_collecting_garbage_does_not_look_through_what_is_loaded(start, slow_bundle):
+    server = start(slow_bundle())
+    assert gc.get_freeze_count() > 10_000
+    server.stop()
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.soak  # five server processes
