@@ -6,7 +6,7 @@ hold or a wait. The paper's annotators cut by the same signs (SPEC_VLA section 4
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,6 +174,7 @@ def segment_episode(
         moving = _moving(speed > still, events, round(settings.pause_seconds * fps))
         moves = _moves(arm.name, speed, moving, gap, settings.dip)
         parts += events + _name_moves(arm, moves, events, eef_pose)
+    parts = _together(parts)
     cuts = _cuts(parts, gap)
     segments = []
     for (start, first), (end, second) in zip(cuts, cuts[1:], strict=False):
@@ -225,7 +226,8 @@ def _gripper_events(
         while start > 1 and abs(command[start - 1] - command[start - 2]) * fps > OPENING_RATE:
             start -= 1
         last = min(len(command), start + round(settings.max_gripper_seconds * fps))
-        at_rest = speed[frame] <= still
+        # the frame after counts too: smoothing spreads the end of the motion before over the event's first frame
+        at_rest = speed[frame : frame + 2].min() <= still
         leaves = np.flatnonzero(speed[frame + 1 : last] > still)
         if at_rest and len(leaves):
             last = int(frame) + 1 + int(leaves[0])
@@ -312,6 +314,24 @@ def _held_move(arm: Arm, move: Part, eef_pose: np.ndarray | None) -> str:
     if abs(way[2]) < max(VERTICAL_METRES, VERTICAL_SHARE * float(np.linalg.norm(way))):
         return "carry"
     return "lift" if way[2] > 0 else "lower"
+
+
+def _together(parts: Sequence[Part]) -> list[Part]:
+    """The parts, gripper events of several arms that begin together as one: it lasts until the last has settled."""
+    joined = []
+    for part in parts:
+        twins = [
+            other
+            for other in parts
+            if other.action == part.action
+            and "gripper" in part.action
+            and min(part.end, other.end) - max(part.start, other.start) > 0
+            and 2 * abs(part.start - other.start) <= min(part.end - part.start, other.end - other.start)
+        ]
+        start = min((twin.start for twin in twins), default=part.start)
+        end = max((twin.end for twin in twins), default=part.end)
+        joined.append(replace(part, start=start, end=end))
+    return joined
 
 
 def _cuts(parts: Sequence[Part], gap: int) -> list[tuple[int, float]]:

@@ -35,19 +35,36 @@ class Expert:
 
         The duration of each phase varies by up to 10% with the seed, so that time alone does not tell what to do.
         """
-        rng = np.random.default_rng((seed, 1))
-        places = {name: pose[:3] for name, pose in draw_objects(self.task.scene, seed).items()}
-        return self.plan_for(places, rng.uniform(0.9, 1.1, size=16))
+        return self._sample(self._phases(*self._drawn(seed)))
 
     def plan_for(self, places: Mapping[str, np.ndarray], pace: np.ndarray) -> np.ndarray:
         """Actions float32 [T, 14] for objects at `places` (metres), phase i lasting `pace[i]` times its length."""
+        return self._sample(self._phases(places, pace))
+
+    def phases(self, seed: int) -> list[tuple[float, float, bool]]:
+        """Start and end (seconds) of each phase of `plan(seed)`, and whether anything moves in it.
+
+        The truth that a segmentation of the demonstration can be held against.
+        """
+        spans, begin = [], 0.0
+        for phase in self._phases(*self._drawn(seed)):
+            spans.append((begin, begin + phase.seconds, bool(phase.moves or phase.grippers)))
+            begin += phase.seconds
+        return spans
+
+    def _drawn(self, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Places of the objects and pace of the phases in the scene of `seed`."""
+        rng = np.random.default_rng((seed, 1))
+        places = {name: pose[:3] for name, pose in draw_objects(self.task.scene, seed).items()}
+        return places, rng.uniform(0.9, 1.1, size=16)
+
+    def _phases(self, places: Mapping[str, np.ndarray], pace: np.ndarray) -> list[Phase]:
         phases = motion(self.task.name, places)
         assert len(phases) <= len(pace), f"{self.task.name} has {len(phases)} phases, but the pace of {len(pace)}"
-        paced = [
+        return [
             Phase(seconds=phase.seconds * factor, moves=phase.moves, grippers=phase.grippers)
             for phase, factor in zip(phases, pace, strict=False)
         ]
-        return self._sample(paced)
 
     def _sample(self, phases: list[Phase]) -> np.ndarray:
         joints = {arm: HOME.copy() for arm in ARMS}
