@@ -23,7 +23,8 @@ from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
 
 FOLDER = Path(__file__).parent / "golden"
-CASES = [(pipeline, profile) for pipeline in PIPELINES for profile in ("cluster", "h100")]
+# Every pipeline on one cluster, and the first of them on the other.
+CASES = [*((pipeline, "cluster") for pipeline in PIPELINES), (PIPELINES[0], "h100")]
 DIGESTS = {role: f"registry.example.com/lingbot/{role}@sha256:{role.encode().hex():0<64}" for role in IMAGES}
 
 

@@ -1,11 +1,11 @@
 """The check of a compiled pipeline refuses what Kubeflow would: unknown fields, too many bytes, too wide a loop."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from google.protobuf import json_format
 
 from model.errors import UserError
@@ -28,7 +28,8 @@ def edited(compiled: Path, tmp_path: Path) -> Callable[[Callable[[Documents], No
         documents = list(ir.load(compiled))
         change(documents)
         path = tmp_path / "edited.yaml"
-        path.write_text(yaml.safe_dump_all(documents))
+        # JSON is YAML, and PyYAML takes a second for what json writes in a millisecond.
+        path.write_text("\n---\n".join(map(json.dumps, documents)))
         return path
 
     return edit

@@ -29,6 +29,12 @@ def h100(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
     return {name: executor["container"] for name, executor in executors.items()}, ir.pods(platform)
 
 
+@pytest.fixture(scope="module")
+def on_cluster(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both documents of the pipeline for the example of a cluster."""
+    return ir.load(compile_pipeline(load_parameters(), load_profile("cluster"), tmp_path_factory.mktemp("cluster")))
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_loads_and_survives_the_record_of_a_run(name: str) -> None:
     profile = load_profile(name)
@@ -133,8 +139,8 @@ def test_shared_memory_scratch_and_the_claim_are_mounted(h100: tuple[dict[str, A
     assert environment["LINGBOT_STORAGE"] == "s3://lingbot/pipelines"
 
 
-def test_in_object_mode_nothing_is_shared_but_the_store(tmp_path: Path) -> None:
-    pipeline, platform = ir.load(compile_pipeline(load_parameters(), load_profile("cluster"), tmp_path))
+def test_in_object_mode_nothing_is_shared_but_the_store(on_cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    pipeline, platform = on_cluster
     assert all("pvcMount" not in pod for pod in ir.pods(platform).values())
     for executor in pipeline["deploymentSpec"]["executors"].values():
         environment = {item["name"]: item["value"] for item in executor["container"]["env"]}
@@ -170,9 +176,9 @@ def test_secrets_come_by_reference_and_never_by_value(h100: tuple[dict[str, Any]
         assert not {item["name"] for item in containers[name]["env"]} & secrets.keys()
 
 
-def test_retries_and_time_limits_are_those_of_the_profile(tmp_path: Path) -> None:
+def test_retries_and_time_limits_are_those_of_the_profile(on_cluster: tuple[dict[str, Any], dict[str, Any]]) -> None:
     profile = load_profile("cluster")
-    pipeline, platform = ir.load(compile_pipeline(load_parameters(), profile, tmp_path))
+    pipeline, platform = on_cluster
     for name, task in pipeline["root"]["dag"]["tasks"].items():
         settings = profile.steps.get(name.replace("-", "_"), profile.every_step)
         assert int(task["retryPolicy"]["maxRetryCount"]) == settings.retries
