@@ -55,7 +55,8 @@ def test_promoted_here_followed_there_and_taken_back(two, s3, home, tmp_path, mo
     assert [entry.target for entry in Ledger().entries()] == ["1", "2", "1"] and check(MODEL) == []
 
 
-def test_a_bucket_that_is_away_is_a_named_error(two, s3):
+def test_a_bucket_that_is_away_is_a_named_error(two, s3, monkeypatch):
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)  # the pauses between its attempts
     moves.promote(version("1"), "champion", standing_verdict(version("1"), "champion"))
     s3.faults.pending[:] = ["503"] * 50
     with pytest.raises(RoutingUnavailable, match="storage at http"):
