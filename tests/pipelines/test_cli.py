@@ -35,7 +35,7 @@ EXPECTED = {
         "--max-seconds", "--workers", "--output", "--suite", "--latency-ms", "--real-time", "--server", "--key-file",
     },
     "evaluate open": {"bundle", "--packed", "--looks"},
-    "evaluate score": {"trials", "--against", "--protocol", "--points", "--power", "--json"},
+    "evaluate score": {"trials", "--against", "--protocol", "--points", "--power", "--json", "--page"},
     "evaluate gate": {
         "evaluation", "--champion", "--policy", "--min-trials", "--min-success-rate", "--output", "--verify",
     },
@@ -70,6 +70,9 @@ EXPECTED = {
         "--image-size", "--batch", "--batches", "--video-batches", "--workers", "--variants", "--episodes", "--frames",
     },
     "bench tokens": {"--codecs", "--frames", "--tokens", "--channels", "--processes", "--seconds"},
+    "bench serve": {
+        "--robots", "--seconds", "--questions", "--rounds", "--image-size", "--model-ms", "--extra-ms",
+    },
     "keys add": {"name", "--scope", "--file"},
     "keys revoke": {"name", "--file"},
     "keys list": {"--json", "--file"},

@@ -9,6 +9,7 @@ import pytest
 
 import pipelines.contents
 from components import records, state
+from components.adapters.storage import CorruptObject
 from components.adapters.versioning import Git
 from model.errors import UserError
 from pipelines.cli import main
@@ -74,3 +75,22 @@ def test_a_run_that_did_not_end_can_be_compared(released: Any, capsys: pytest.Ca
     path.write_text(json.dumps(record))
     assert main(["compare", "last", "exp/first-v1"]) == 0
     assert "only in one: evaluate, finetune, pretrain" in capsys.readouterr().out
+
+
+def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(
+    released: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(state.steps_folder())
+    real = pipelines.contents.Dvc.run
+
+    def pull_and_edit(self: Any, *arguments: str) -> str:
+        said = real(self, *arguments)
+        changed = self.root / "artifacts/pack/data/more/numbers.bin"
+        changed.unlink()
+        changed.write_bytes(bytes(4096))
+        return said
+
+    monkeypatch.setattr(pipelines.contents.Dvc, "run", pull_and_edit)
+    with pytest.raises(CorruptObject, match=r"pack/more/numbers.bin is not the file that 'data/first-v1' released"):
+        contents_of("data/first-v1").folder("pack", ["more"])
+    assert not list((released.home / "releases").rglob("*.bin"))
