@@ -56,9 +56,11 @@ class Script:
         self.connections = 0
         self.deny = []  # one response (status, headers, body) for each of the next handshakes
         self.handshakes = []
+        self.sockets = []
 
     def handle(self, socket):
         self.connections += 1
+        self.sockets.append(socket)
         greeting = self.metadata(self.connections)
         socket.send(greeting if isinstance(greeting, (str, bytes)) else pack(greeting))
         for frame in socket:
@@ -105,4 +107,6 @@ def scripted(answer=good, metadata=lambda number: METADATA, port=0):
             yield script
         finally:
             server.shutdown()
+            for socket in script.sockets:  # of clients that a failed test left open
+                socket.close()
             thread.join()
