@@ -234,8 +234,9 @@ def _gripper_events(
         turning = np.flatnonzero(change[frame:last] > OPENING_RATE)
         settled = int(frame) + 1 + (int(turning[-1]) if len(turning) else 0)
         end = max(settled, min(last, start + round(settings.min_seconds * fps)))
-        # the arm leaves a moment after the gripper has settled: that moment is no segment of its own
-        leaves = np.flatnonzero(speed[end : end + round(settings.pause_seconds * fps) + 1] > still)
+        # the arm leaves a while after the gripper has settled: the grip is made sure of, which is no segment of its own
+        waits = max(end + round(settings.pause_seconds * fps), start + round(settings.max_gripper_seconds * fps))
+        leaves = np.flatnonzero(speed[end : waits + 1] > still)
         if at_rest and len(leaves):
             end += int(leaves[0])
         start = max(start, events[-1].end if events else 0)
