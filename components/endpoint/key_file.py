@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from components import state
-from components.endpoint.keys import INFER, KEYS_VARIABLE, Key, key_digest, read_keys
+from components.endpoint.keys import INFER, Key, key_digest, read_keys
+from components.endpoint.options import KEYS_VARIABLE
 from model.errors import UserError, unknown_name
 
 KEY_PREFIX = "lbk_"  # so that scanners for leaked secrets can tell one

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from components.endpoint.errors import Forbidden, Unauthorized
+from components.endpoint.options import KEYS_VARIABLE
 from model.errors import UserError, unknown_name
 
-KEYS_VARIABLE = "LINGBOT_API_KEYS_FILE"
 INFER, ADMIN = "infer", "admin"
 SCOPES = (INFER, ADMIN)
 _DIGEST = re.compile(r"[0-9a-f]{64}\Z")

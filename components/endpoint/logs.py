@@ -12,11 +12,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
-from typing import Any, Literal, TextIO, get_args
+from typing import Any, TextIO
 
-LogFormat = Literal["text", "json"]
-LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
-LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_TEXT = 8192
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("lingbot_request", default=MappingProxyType({}))
 # What every record has: the rest was given as `extra`.

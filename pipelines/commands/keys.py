@@ -38,7 +38,8 @@ def _add(args: argparse.Namespace, path: Path) -> int:
     import sys
 
     from components.endpoint.key_file import add_key
-    from components.endpoint.keys import INFER, KEYS_VARIABLE
+    from components.endpoint.keys import INFER
+    from components.endpoint.options import KEYS_VARIABLE
 
     secret = add_key(path, args.name, args.scope or [INFER])
     print(secret)

@@ -2,7 +2,7 @@
 
 import argparse
 
-from components.endpoint.server import add_arguments
+from components.endpoint.options import add_arguments
 
 HELP = "serve a policy to robots: the champion, or a bundle"
 
@@ -12,6 +12,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from components.endpoint.server import options_from, serve
+    from components.endpoint.options import options_from
+    from components.endpoint.server import serve
 
     return serve(options_from(args), announce=lambda line: print(line, flush=True))

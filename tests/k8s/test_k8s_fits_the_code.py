@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from components.endpoint.keys import KEYS_VARIABLE
 from components.endpoint.metrics import METRICS_PORT, Metrics
-from components.endpoint.server import add_arguments, options_from
+from components.endpoint.options import KEYS_VARIABLE, add_arguments, options_from
 from components.images import IMAGES
 from components.launch import kinds
 from components.launch.cluster import Cluster

@@ -7,7 +7,7 @@ import pytest
 from components.endpoint.benchmark.measure import ServeSettings, measure_serve
 from components.endpoint.benchmark.robots import crowd, milliseconds
 from components.endpoint.codec import pack
-from components.endpoint.server import ServeOptions
+from components.endpoint.options import ServeOptions
 from model.errors import UserError
 
 
