@@ -59,7 +59,12 @@ def fetch_bundle(digest: str, uri: str) -> Path:
             return target
         place, _, name = uri.rpartition("/")
         if not place or target.as_uri() == uri:
-            raise UserError(f"bundle {digest[:12]} is not whole in {target}, and its registered place is '{uri}'")
+            if target.is_dir():
+                verify_bundle(target)  # names the file
+            raise UserError(
+                f"bundle {digest[:12]} is not whole in {target}, and its registered place '{uri}' is no other: restore "
+                "that folder, or promote a version whose bundle is whole"
+            )
         storage = Storage.from_url(place)
         manifest = storage.read_bytes(f"{name}/{MANIFEST}")
         _check_manifest(manifest, digest, uri)

@@ -56,7 +56,7 @@ def test_without_a_running_chunk_there_is_none(contract):
         ({"prev_chunk_left_over": np.zeros((2, 13))}, "rows of 14"),
         ({"prev_chunk_left_over": np.zeros((11, 14))}, "1 to 10 rows"),
         ({"prev_chunk_left_over": np.zeros((0, 14))}, "1 to 10 rows"),
-        ({"prev_chunk_left_over": [["a"] * 14]}, "rows of 14 numbers"),
+        ({"prev_chunk_left_over": [["a"] * 14]}, "values that are no numbers"),
         ({"prev_chunk_left_over": [[1], [1, 2]]}, "uneven"),
         ({"prev_chunk_left_over": np.full((2, 14), np.nan)}, "not finite"),
         ({"prev_chunk_left_over": np.zeros((4, 14)), "inference_delay": 5}, "from 0 to 4"),
