@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from components import state
+from components import kept, state
 from components.adapters.storage import CorruptObject, Storage
 from components.artifacts import hash_file
 from components.records import open_storage
@@ -104,13 +104,7 @@ def has_bundle(digest: str, uri: str, *, deep: bool = False) -> bool:
 def keep_evaluation(content: bytes) -> str:
     """Stores the bytes of an evaluation.json; returns their sha256."""
     digest = hashlib.sha256(content).hexdigest()
-    storage = open_storage()
-    if storage is not None:
-        storage.write_bytes(_evaluation_key(digest), content, if_absent=True)
-    else:
-        path = state.home() / _evaluation_key(digest)
-        if not path.exists() or path.read_bytes() != content:
-            state.write_atomically(path, content)
+    kept.keep(_evaluation_key(digest), content)
     return digest
 
 
@@ -120,12 +114,8 @@ def read_evaluation(digest: str) -> bytes:
     Raises:
         UserError: it is gone, or was changed.
     """
-    path, storage = state.home() / _evaluation_key(digest), open_storage()
-    if path.exists():
-        content = path.read_bytes()
-    elif storage is not None and storage.exists(_evaluation_key(digest)):
-        content = storage.read_bytes(_evaluation_key(digest))
-    else:
+    path, content = state.home() / _evaluation_key(digest), kept.find(_evaluation_key(digest))
+    if content is None:
         raise UserError(f"the evaluation {digest[:12]} is gone: {path} does not exist; evaluate and register again")
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"the evaluation {path} was changed after it was stored: evaluate and register again")

@@ -35,7 +35,11 @@ def alive(run_id: str) -> Iterator[None]:
 
 
 def is_alive(run_id: str) -> bool:
-    path = _path(run_id)
+    return is_held(_path(run_id))
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process that lives holds a lock on a file; not where there is no such file."""
     if not path.exists():
         return False
     with path.open("r") as file:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from components import records, state
+from components import kept, records, state
 from components.adapters.versioning import Git
 from components.liveness import current_run
 from components.provenance import SCHEMA_VERSION, provenance
@@ -54,11 +54,7 @@ def keep_beside_bundle(bundle_digest: str, record: Mapping[str, Any]) -> str:
     """Keeps a record beside a registered bundle; returns the sha256 that names it."""
     content = _to_bytes(record)
     digest = hashlib.sha256(content).hexdigest()
-    storage = records.open_storage()
-    if storage is not None:
-        storage.write_bytes(_bundle_key(bundle_digest, digest), content, if_absent=True)
-    else:
-        state.write_atomically(state.home() / _bundle_key(bundle_digest, digest), content)
+    kept.keep(_bundle_key(bundle_digest, digest), content)
     return digest
 
 
@@ -69,12 +65,8 @@ def read_beside_bundle(bundle_digest: str, digest: str) -> dict[str, Any]:
         UserError: it is gone, or was changed.
     """
     key = _bundle_key(bundle_digest, digest)
-    path, storage = state.home() / key, records.open_storage()
-    if path.exists():
-        content = path.read_bytes()
-    elif storage is not None and storage.exists(key):
-        content = storage.read_bytes(key)
-    else:
+    path, content = state.home() / key, kept.find(key)
+    if content is None:
         raise UserError(f"the provenance of bundle {bundle_digest[:12]} is gone: {path} does not exist")
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"{path} was changed after it was written: what the bundle was made from is not known any more")

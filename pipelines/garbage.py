@@ -6,7 +6,6 @@ others too, whose tags are not here: they are reported and left alone (`dvc gc -
 """
 
 import dataclasses
-import fcntl
 import json
 import shutil
 import time
@@ -16,10 +15,10 @@ from pathlib import Path
 from components import records, state
 from components.artifacts import Artifact
 from components.ledger import Ledger
-from components.liveness import is_alive
+from components.liveness import is_alive, is_held
 from model.errors import UserError
 from pipelines.history import known_runs, read_run
-from pipelines.reproduction import is_held
+from pipelines.reproduction import ALIVE
 from pipelines.tags import checkout, releases
 
 STEP, BUNDLE, EVALUATION, RUN, REPRODUCTION, CACHE = "step", "bundle", "evaluation", "run", "reproduction", "cache"
@@ -197,27 +196,16 @@ def _add_ancestors(found: References) -> None:
 def _in_use(item: Item) -> str | None:
     if item.kind == RUN and is_alive(item.name):
         return "it is going on"
-    if item.kind == REPRODUCTION and is_held(item.path):
+    if item.kind == REPRODUCTION and is_held(item.path / ALIVE):
         return "it is going on"
-    if item.kind == STEP and _is_locked(item.path / "lock"):
+    if item.kind == STEP and is_held(item.path / "lock"):
         return "it is being made"
     return None
 
 
-def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
 def _try_remove_step(step: str, fingerprint: str) -> bool:
     """Removes a finished or abandoned execution unless a process has taken it up since it was listed."""
-    if _is_locked(state.step_folder(step, fingerprint) / "lock"):
+    if is_held(state.step_folder(step, fingerprint) / "lock"):
         return False
     with records.lock(step, fingerprint, lambda holder: None):
         records.remove(step, fingerprint)

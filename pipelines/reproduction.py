@@ -28,6 +28,7 @@ import yaml
 from components import state
 from components.adapters.versioning import TELEMETRY_OFF, Git
 from components.exchange import MANIFEST, read_export
+from components.liveness import is_held
 from components.provenance import package_versions
 from components.steps import maker
 from model.errors import UserError
@@ -50,6 +51,7 @@ from pipelines.shape import dag_steps
 from pipelines.tags import check_chain, checkout
 from pipelines.targets import Target
 
+ALIVE = "alive"  # a file in a reproduction's folder, locked while it goes on
 EXIT_CODES = {BITWISE: 0, TOLERANCE: 3, DIFFERENT: 4}
 # What would lead out of the reproduction: into the shared storage, the registry, or other code.
 _LEFT_OUT = ("LINGBOT_", "MLFLOW_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "KFP_", "VIRTUAL_ENV")
@@ -139,7 +141,7 @@ def remove_abandoned() -> None:
     """Removes the worktrees of reproductions whose process was killed, and their folders when nothing was made yet."""
     for folder in (state.home() / "reproductions").glob("*/"):
         tree = folder / "tree"
-        if tree.exists() and not is_held(folder):
+        if tree.exists() and not is_held(folder / ALIVE):
             git = checkout()
             if git.succeeds("worktree", "remove", "--force", str(tree)) is False:
                 shutil.rmtree(tree)
@@ -162,21 +164,9 @@ class _Place:
 def _held(folder: Path) -> Iterator[None]:
     """Marks a reproduction as going on; the system lets go of the mark when this process dies, however it dies."""
     folder.mkdir(parents=True)
-    with (folder / "alive").open("w") as file:
+    with (folder / ALIVE).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def is_held(folder: Path) -> bool:
-    path = folder / "alive"
-    if not path.exists():
-        return False
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _install(tree: Path, say: Callable[[str], None]) -> str:

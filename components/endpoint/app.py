@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from components.endpoint.errors import NotServed, Refused
-from components.endpoint.journal import Exchange, Journal
+from components.endpoint.journal import Journal
 from components.endpoint.keys import ADMIN, KeyRing
 from components.endpoint.kserve import kserve_router
 from components.endpoint.openapi import INFER_ERRORS, REPLY, REQUEST_BODY, refusals
@@ -57,9 +57,7 @@ def create_app(
     @app.post("/v1/infer", responses={**REPLY, **refusals(INFER_ERRORS)}, openapi_extra=REQUEST_BODY)
     async def infer(request: Request) -> Response:
         """Actions for one observation. The reply has the format of the request."""
-        started = time.perf_counter()
-        exchange = Exchange(transport=_TRANSPORT)
-        try:
+        with service.journal.exchange(_TRANSPORT) as exchange:
             client = door.enter(request)
             load, dump, media_type, limit = format_of(request.headers.get("content-type", "application/json"))
             body = await read_body(request, limit)
@@ -71,13 +69,6 @@ def create_app(
             encoding = time.perf_counter()
             data = dump(exchange.reply)
             exchange.encode = time.perf_counter() - encoding
-        except Refused as refusal:
-            exchange.refusal = refusal
-            raise
-        finally:
-            exchange.total = time.perf_counter() - started
-            if exchange.reply is not None or exchange.refusal is not None:
-                service.journal.write(exchange)
         return Response(data, media_type=media_type, headers=_identity(exchange.reply))
 
     @app.get("/v1/metadata", responses=refusals((401, 403)))

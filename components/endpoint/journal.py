@@ -1,7 +1,9 @@
 """What is written down of each request once it is answered or refused: a log line, and a trace if there is a tracer."""
 
+import contextlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +36,21 @@ class Journal:
 
     def __init__(self, tracer: Tracer | None = None) -> None:
         self._tracer = tracer
+
+    @contextlib.contextmanager
+    def exchange(self, transport: str) -> Iterator[Exchange]:
+        """One request from its arrival to the block's end, when it is written down if it was answered or refused."""
+        started = time.perf_counter()
+        exchange = Exchange(transport=transport)
+        try:
+            yield exchange
+        except Refused as refusal:
+            exchange.refusal = refusal
+            raise
+        finally:
+            exchange.total = time.perf_counter() - started
+            if exchange.reply is not None or exchange.refusal is not None:
+                self.write(exchange)
 
     def write(self, exchange: Exchange) -> None:
         """One exchange, after its reply was sent."""

@@ -21,8 +21,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from components.endpoint.codec import DEFAULT_LIMITS
-from components.endpoint.errors import BadObservation, NotServed, Refused
-from components.endpoint.journal import Exchange
+from components.endpoint.errors import BadObservation, NotServed
 from components.endpoint.kserve_codec import BINARY_HEADER, Call, Tensor, read_call, write_answer
 from components.endpoint.observations import MAX_BATCH
 from components.endpoint.openapi import INFER_ERRORS, KSERVE_BODY, KSERVE_REPLY, refusals
@@ -74,9 +73,7 @@ def kserve_router(service: Service, door: Door) -> APIRouter:
 
     async def infer(request: Request) -> Response:
         """Actions for one observation, or for a batch of them."""
-        started = time.perf_counter()
-        exchange = Exchange(transport=TRANSPORT)
-        try:
+        with service.journal.exchange(TRANSPORT) as exchange:
             client = door.enter(request)
             pinned = _find(service, request)
             body = await read_body(request, DEFAULT_LIMITS.max_bytes)
@@ -92,13 +89,6 @@ def kserve_router(service: Service, door: Door) -> APIRouter:
             encoding = time.perf_counter()
             response = _answer(call, exchange.reply)
             exchange.encode = time.perf_counter() - encoding
-        except Refused as refusal:
-            exchange.refusal = refusal
-            raise
-        finally:
-            exchange.total = time.perf_counter() - started
-            if exchange.reply is not None or exchange.refusal is not None:
-                service.journal.write(exchange)
         return response
 
     errors = {**KSERVE_REPLY, **refusals((*(status for status in INFER_ERRORS if status != 415), 404))}

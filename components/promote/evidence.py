@@ -4,13 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from components import state
+from components import kept, state
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import read_evaluation
 from components.promote.gate import Inputs
 from components.promote.replays import replay_of
-from components.records import open_storage
 from model.errors import UserError
 
 TRIALS = "trials.jsonl"
@@ -50,11 +49,7 @@ def keep_trials(folder: Path) -> str | None:
         raise UserError(
             f"{path} is not the file that the evaluation beside it counted (sha256 {recorded[:12]}): evaluate again"
         )
-    storage = open_storage()
-    if storage is not None:
-        storage.write_bytes(_key(recorded), content, if_absent=True)
-    else:
-        state.write_atomically(state.home() / _key(recorded), content)
+    kept.keep(_key(recorded), content)
     return recorded
 
 
@@ -74,12 +69,8 @@ def _trials_digest(evaluation: bytes) -> str | None:
 
 def read_trials(digest: str) -> bytes | None:
     """The trials of that digest; None when no gate has kept them yet (an evaluation registered and never judged)."""
-    path, storage = state.home() / _key(digest), open_storage()
-    if path.exists():
-        content = path.read_bytes()
-    elif storage is not None and storage.exists(_key(digest)):
-        content = storage.read_bytes(_key(digest))
-    else:
+    path, content = state.home() / _key(digest), kept.find(_key(digest))
+    if content is None:
         return None
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"the trials {path} were changed after they were stored: evaluate and register again")

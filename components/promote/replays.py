@@ -7,10 +7,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from components import state
+from components import kept, state
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
-from components.records import open_storage
 from model.errors import UserError
 
 TAG = "replay_digest"
@@ -21,11 +20,7 @@ def keep_replay(version: ModelVersion, report: Mapping[str, Any]) -> str:
     assert report["candidate"]["bundle_digest"] == version.digest, "the report of another version"
     content = state.canonical_json(report)
     digest = hashlib.sha256(content).hexdigest()
-    storage = open_storage()
-    if storage is not None:
-        storage.write_bytes(_key(digest), content, if_absent=True)
-    else:
-        state.write_atomically(state.home() / _key(digest), content)
+    kept.keep(_key(digest), content)
     tracking.tag_version(version, {TAG: digest})
     return digest
 
@@ -39,12 +34,8 @@ def replay_of(version: ModelVersion) -> bytes | None:
     digest = version.tags.get(TAG)
     if digest is None:
         return None
-    path, storage = state.home() / _key(digest), open_storage()
-    if path.exists():
-        content = path.read_bytes()
-    elif storage is not None and storage.exists(_key(digest)):
-        content = storage.read_bytes(_key(digest))
-    else:
+    path, content = state.home() / _key(digest), kept.find(_key(digest))
+    if content is None:
         raise UserError(f"the replay {digest[:12]} of {version.model} version {version.version} is gone: replay again")
     if hashlib.sha256(content).hexdigest() != digest:
         raise UserError(f"the replay {path} was changed after it was stored: replay again")

@@ -7,14 +7,13 @@ is what the ledger's entries name.
 import json
 from typing import Any
 
-from components import state
+from components import kept, state
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import read_evaluation
 from components.promote.evidence import gather
 from components.promote.gate import Policy, Verdict, judge_inputs, load_policy, make_policy, verify
 from components.promote.gate.verdict import SCHEMA_VERSION, digest_of
-from components.records import open_storage
 from components.register.card import with_verdict
 from model.errors import UserError
 
@@ -100,25 +99,17 @@ def read_verdict(digest: str) -> dict[str, Any]:
     Raises:
         UserError: it is gone, or was changed.
     """
-    path, storage = state.home() / _key(digest), open_storage()
-    if path.exists():
-        values = json.loads(path.read_bytes())
-    elif storage is not None and storage.exists(_key(digest)):
-        values = json.loads(storage.read_bytes(_key(digest)))
-    else:
+    path, content = state.home() / _key(digest), kept.find(_key(digest))
+    if content is None:
         raise UserError(f"the verdict {digest[:12]} is gone: {path} does not exist")
+    values = json.loads(content)
     if digest_of(values) != digest:
         raise UserError(f"the verdict {path} was changed after it was given: restore it from a copy")
     return dict(values)
 
 
 def _keep(values: dict[str, Any]) -> None:
-    content = json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
-    storage, key = open_storage(), _key(values["digest"])
-    if storage is not None:
-        storage.write_bytes(key, content, if_absent=True)
-    else:
-        state.write_atomically(state.home() / key, content)
+    kept.keep(_key(values["digest"]), json.dumps(values, indent=1, sort_keys=True).encode() + b"\n")
 
 
 def _key(digest: str) -> str:
