@@ -13,18 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from components import state
-from components.adapters.versioning import Git
+from components.adapters.versioning import CodeState, Git
+from model.errors import UserError
 
 SCHEMA_VERSION = 2  # 1 had no images, and of the data no digests
 # What DVC writes into a checkout is a result, not code: it makes no run dirty.
 RESULTS = ("dvc.lock", "metrics", "plots")
 IMAGE = "LINGBOT_IMAGE"  # the image that this process runs in, by digest where its pod says so
+COMMIT = "LINGBOT_COMMIT"  # the commit that this process' image was built from: an image has no git
 # What of the processor changes results or speed: the widest arithmetic that libraries choose by.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Values after these on a command line, and passwords in addresses, are not for a record.
 _SECRET_NAME = re.compile(r"(key|token|secret|password|credential)", re.IGNORECASE)
 _ADDRESS_PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def provenance(
@@ -42,19 +45,51 @@ def provenance(
         images: role -> image of a run on a cluster.
         threads: of arithmetic in a step, where the run chose them.
     """
-    code = Git(state.checkout()).state(without=RESULTS)
     return {
         "schema_version": SCHEMA_VERSION,
-        "code": {"commit": code.commit, "dirty": code.dirty, "changed": list(code.changed)},
+        "code": code_record(code_state()),
         "data": dict(data) if data else None,
         "parameters": dict(parameters),
         "seeds": dict(sorted(find_seeds(parameters))),
         "threads": threads,
         "packages": package_versions(),
-        "images": image_digests({**(images or {}), **({"here": here} if (here := os.environ.get(IMAGE)) else {})}),
+        "images": {**image_digests(images or {}), **image_here()},
         "hardware": hardware(),
         "command": [*_without_secrets(sys.argv)],
     }
+
+
+def code_state() -> CodeState:
+    """The code of this process: that of the checkout, or the commit that its image was built from.
+
+    Raises:
+        UserError: LINGBOT_COMMIT is no commit.
+    """
+    found = Git(state.checkout()).state(without=RESULTS)
+    return found if found.commit else CodeState(commit=built_from(), dirty=None)
+
+
+def built_from() -> str | None:
+    """The commit of this process' image; None outside of one.
+
+    Raises:
+        UserError: LINGBOT_COMMIT is no commit.
+    """
+    commit = os.environ.get(COMMIT)
+    if commit and not _HASH.fullmatch(commit):
+        raise UserError(f"{COMMIT} is '{commit}': give the full hash of the commit that the image was built from")
+    return commit or None
+
+
+def code_record(code: CodeState) -> dict[str, Any]:
+    """What a record says of code, JSON-able."""
+    return {"commit": code.commit, "dirty": code.dirty, "changed": list(code.changed)}
+
+
+def image_here() -> dict[str, dict[str, str | None]]:
+    """The image that this process runs in, as the role `here`; nothing where none is named."""
+    reference = os.environ.get(IMAGE)
+    return image_digests({"here": reference}) if reference else {}
 
 
 def image_digests(images: Mapping[str, str]) -> dict[str, dict[str, str | None]]:

@@ -15,7 +15,7 @@ from typing import Any
 from components import kept, records, state
 from components.adapters.versioning import Git
 from components.liveness import current_run
-from components.provenance import SCHEMA_VERSION, provenance
+from components.provenance import SCHEMA_VERSION, code_record, code_state, image_here, provenance
 from model.errors import UserError
 
 FILE = "provenance.json"
@@ -41,10 +41,17 @@ def read_for_run(run_id: str) -> dict[str, Any] | None:
 
 
 def of_this_process(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of the run that started this process; outside of one, that of this moment with these parameters."""
+    """The record of the run that started this process; outside of one, that of this moment with these parameters.
+
+    A run that was triggered from a checkout executes in a pod what the pod's image holds: there the code and the image
+    are those of the pod.
+    """
     run_id = current_run()
     found = read_for_run(run_id) if run_id else None
     if found is not None:
+        found["images"] |= image_here()
+        if not Git(state.checkout()).is_checkout and (code := code_state()).commit:
+            found |= {"code": code_record(code), "diff": None}
         return found
     record = provenance(parameters)
     return {**record, "run": run_id, "diff": _changes(record)}
@@ -89,6 +96,7 @@ def _from_bytes(content: bytes, name: str) -> dict[str, Any]:
             f"{name} has schema version {record['schema_version']}, this version reads up to {SCHEMA_VERSION}: "
             "use the newer version that wrote it"
         )
+    record.setdefault("images", {})  # schema version 1 had none
     return record
 
 

@@ -1,11 +1,10 @@
 """Where a policy comes from: the chain of finished steps behind it, as tags of its version."""
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from components import state
 from components.artifacts import Artifact
+from components.provenance import code_state
 from components.records import load_artifact
 
 _DATASET_STEPS = ("collect", "ingest")
@@ -41,18 +40,9 @@ def chain(inputs: Mapping[str, Path]) -> dict[str, Artifact]:
 
 
 def git_commit() -> str | None:
-    """The commit of the running checkout, with `-dirty` when files differ from it; None outside of git."""
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(state.checkout()), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
+    """The commit of the running code, with `-dirty` when files differ from it; None where it is not known."""
+    code = code_state()
+    return f"{code.commit}-dirty" if code.commit and code.dirty else code.commit
 
 
 def _record_of(folder: Path) -> Artifact | None:

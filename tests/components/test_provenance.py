@@ -108,6 +108,50 @@ def test_a_step_in_a_pod_reads_the_run_s_record_from_the_storage(
     assert of_this_process({"seed": 6})["parameters"] == {"seed": 6}
 
 
+@pytest.fixture
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """This process runs in an image: no git, and the commit and the image in the environment. Returns that commit."""
+    (tmp_path / "app").mkdir()
+    monkeypatch.setattr(state, "checkout", lambda: tmp_path / "app")
+    monkeypatch.setenv("LINGBOT_COMMIT", "c" * 40)
+    monkeypatch.setenv("LINGBOT_IMAGE", f"host/train@sha256:{'a' * 64}")
+    return "c" * 40
+
+
+def test_in_an_image_the_code_is_the_commit_that_it_was_built_from(image: str, tmp_path: Path) -> None:
+    record = provenance({})
+    assert record["code"] == {"commit": image, "dirty": None, "changed": []}
+    assert record["images"]["here"]["digest"] == f"sha256:{'a' * 64}"
+
+
+def test_a_commit_that_is_none_is_refused(image: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGBOT_COMMIT", "main")
+    with pytest.raises(UserError, match="LINGBOT_COMMIT is 'main': give the full hash"):
+        provenance({})
+
+
+def test_in_a_checkout_the_image_s_commit_does_not_count(tree: Git, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINGBOT_COMMIT", "c" * 40)
+    assert provenance({})["code"]["commit"] == tree.run("rev-parse", "HEAD")
+
+
+def test_a_pod_says_its_own_code_and_image_of_a_run_that_was_triggered_elsewhere(
+    tree: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("LINGBOT_STORAGE", str(tmp_path / "share"))
+    (tree.root / "code.py").write_text("a = 2\n")
+    write_for_run("a-run", provenance({"seed": 5}, images={"data": "host/data:1"}))
+    commit = request.getfixturevalue("image")
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "pod"))
+    monkeypatch.setenv("LINGBOT_RUN_ID", "a-run")
+    record = of_this_process({})
+    assert record["parameters"] == {"seed": 5}, "what was triggered"
+    assert record["code"]["commit"] == commit and record["code"]["dirty"] is None and record["diff"] is None
+    assert sorted(record["images"]) == ["data", "here"]
+    triggered = read_for_run("a-run")
+    assert triggered is not None and triggered["diff"] and triggered["code"]["dirty"]
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_record_beside_a_bundle_is_checked(
     tree: Git, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool

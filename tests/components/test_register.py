@@ -172,7 +172,10 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
         return done.stdout.strip()
 
     monkeypatch.setattr(state, "checkout", lambda: tmp_path)
+    monkeypatch.delenv("LINGBOT_COMMIT", raising=False)
     assert git_commit() is None
+    monkeypatch.setenv("LINGBOT_COMMIT", "c" * 40)
+    assert git_commit() == "c" * 40, "an image has no git"
     git("init", "-q")
     (tmp_path / "a").write_text("1")
     git("add", "a")
