@@ -30,6 +30,7 @@ EXPECTED = {
     "data validate": {"path", "--output", "--decisions", "--thresholds", "--reference", "--holdout"},
     "data map": {"path", "--robot", "--output"},
     "data release": {"name", "--run", "--remote", *DATA},
+    "annotate agreement": {"dataset", "first", "second", "--tolerance", "--consensus", "--json"},
     "evaluate closed": {
         "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",
         "--max-seconds", "--workers", "--output", "--suite", "--latency-ms", "--real-time", "--server", "--key-file",
