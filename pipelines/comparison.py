@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from components.artifacts import Artifact
 from components.steps import STEPS, Step
 from model.errors import UserError
 
@@ -71,13 +70,14 @@ def of_release(name: str, record: Mapping[str, Any]) -> Result:
     )
 
 
-def of_version(name: str, bundle: str, artifacts: Mapping[str, Artifact], record: Mapping[str, Any]) -> Result:
-    """Of a registered version, from the artefacts behind it that can be read and the provenance beside its bundle."""
+def of_version(name: str, bundle: str, made: Mapping[str, Mapping[str, Any]], record: Mapping[str, Any]) -> Result:
+    """Of a registered version, from what is known of the artefacts behind it (step -> its digest, summary and more) and
+    the provenance beside its bundle."""
     result = _result(
         name,
-        {step: record["parameters"].get(step, {}) for step in artifacts},
-        {step: artifact.digest for step, artifact in artifacts.items()},
-        {step: artifact.summary for step, artifact in artifacts.items()},
+        {step: record["parameters"].get(step, {}) for step in made},
+        {step: entry["digest"] for step, entry in made.items()},
+        {step: entry["summary"] for step, entry in made.items()},
         record,
         record["threads"],
     )

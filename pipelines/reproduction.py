@@ -227,10 +227,13 @@ def _steps_to_fetch(target: Target, only: str | None, *, remake_data: bool) -> l
     if lost:
         raise UserError(
             f"the artefact of '{lost[0]}' of {target.result.name} is neither here nor in LINGBOT_STORAGE: set "
-            "LINGBOT_STORAGE to where it is, or reproduce its tag"
+            "LINGBOT_STORAGE to where it is, or fetch its tag with `git fetch --tags`"
         )
     if target.source == "ingest" and not only and "ingest" not in steps:
-        raise UserError(f"the ingested dataset of {target.result.name} is nowhere to be fetched: reproduce its tag")
+        raise UserError(
+            f"the ingested dataset of {target.result.name} is nowhere to be fetched: bring the tag of its data with "
+            "`git fetch --tags`, or set LINGBOT_STORAGE to where it is"
+        )
     return steps
 
 

@@ -20,6 +20,7 @@ from model.errors import UserError
 from pipelines.comparison import Result, of_release, of_run, of_version
 from pipelines.history import known_runs, read_run
 from pipelines.release import made_by_run
+from pipelines.tagged import Tagged, find_tagged
 from pipelines.tags import check_chain, checkout, fetch_artifacts, find_release
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def find_target(reference: str, *, remote: str | None = None) -> Target:
         return _release_target(reference, remote)
     if is_run(reference):
         return _run_target(read_run(reference))
-    return _version_target(reference)
+    return _version_target(reference, remote)
 
 
 def is_tag(reference: str) -> bool:
@@ -94,8 +95,7 @@ def load_result(reference: str) -> Result:
     if is_run(reference):
         return of_run(read_run(reference))
     version = find_version(reference)
-    name = f"{version.model}/{version.version}"
-    return of_version(name, version.digest, version_artifacts(version), version_provenance(version))
+    return _version_result(version, version_artifacts(version), [], version_provenance(version))
 
 
 def _release_target(tag: str, remote: str | None) -> Target:
@@ -135,28 +135,47 @@ def _run_target(run: Mapping[str, Any]) -> Target:
     )
 
 
-def _version_target(reference: str) -> Target:
-    """A version that was registered here or elsewhere: what it was made from lies beside its bundle."""
+def _version_target(reference: str, remote: str | None) -> Target:
+    """A version that was registered here or elsewhere. What it was made from lies beside its bundle; its artefacts are
+    here, in the shared storage, or in the DVC remote of a tag."""
     version = find_version(reference)
     name = f"{version.model}/{version.version}"
     record = version_provenance(version)
-    if record["run"] in known_runs():
+    artifacts = version_artifacts(version)
+    lost = [step for step in STEPS if f"step.{step}" in version.tags and step not in artifacts]
+    if not lost and record["run"] in known_runs():
         target = _run_target(read_run(record["run"]))
         if target.result.bundle == version.digest:
             return dataclasses.replace(target, result=dataclasses.replace(target.result, name=name))
-    artifacts = version_artifacts(version)
+    tagged = find_tagged(version, record, lost)
+    copy = _copier(name, artifacts, record["code"])
+
+    def fetch(tree: Path, steps: Sequence[str]) -> None:
+        copy(tree, [step for step in steps if step in artifacts])
+        for release in tagged:
+            release.fetch(tree, steps, remote)
+
     return Target(
         reference=name,
-        result=of_version(name, version.digest, artifacts, record),
+        result=_version_result(version, artifacts, tagged, record),
         commit=_known_commit(name, record["code"]),
         changes=record["diff"],
         source="ingest" if "step.ingest" in version.tags else "collect",
         whole=True,
         parameters=record["parameters"],
         threads=record["threads"],
-        fetch=_copier(name, artifacts, record["code"]),
-        fetchable=frozenset(artifacts),
+        fetch=fetch,
+        fetchable=frozenset(artifacts).union(*(release.steps for release in tagged)),
     )
+
+
+def _version_result(
+    version: "ModelVersion", artifacts: Mapping[str, Artifact], tagged: Sequence[Tagged], record: Mapping[str, Any]
+) -> Result:
+    entries: dict[str, Mapping[str, Any]] = {step: dataclasses.asdict(each) for step, each in artifacts.items()}
+    entries |= {step: release.entry(step) for release in tagged for step in release.steps}
+    made = {step: entries[step] for step in STEPS if step in entries}
+    return of_version(f"{version.model}/{version.version}", version.digest, made, record)
 
 
 def find_version(reference: str) -> "ModelVersion":

@@ -88,6 +88,7 @@ def test_a_version_without_provenance_is_refused(released) -> None:
 def test_artefacts_that_are_nowhere_are_named(released, registered: str) -> None:
     shutil.rmtree(released.home / "runs")
     shutil.rmtree(released.home / "steps" / "finetune")
+    Git(released.root).run("tag", "-d", "exp/first-v1")
     with pytest.raises(UserError, match=r"artefact of 'finetune' of lingbot-vla-house/1 is neither here nor in"):
         reproduce(find_target("1"), lambda text: None, only="evaluate")
     assert left(released) == []
