@@ -1,9 +1,12 @@
 """What the served policy expects and gives: read from its bundle, told to clients, held against every observation."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from components.endpoint.bounds import Bounds
 
 if TYPE_CHECKING:
     from model.bundle import Bundle
@@ -74,6 +77,13 @@ class Contract:
             control_hz=float(facts["control_hz"]),
             state_of_action=np.array([state.get(name, -1) for name in facts["action"]], dtype=np.int64),
             described=facts,
+        )
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        """The limits as every answer is held against them."""
+        return Bounds.of(
+            self.lower, self.upper, self.velocity, self.state_of_action, horizon=self.horizon, hertz=self.control_hz
         )
 
     def camera(self, name: str) -> Camera | None:

@@ -9,16 +9,12 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from components.endpoint.bounds import Bounds
 from components.endpoint.contract import Contract
 from components.endpoint.errors import UnsafeAction
 
 GuardMode = Literal["clamp", "reject"]
 GUARD_MODES: tuple[str, ...] = get_args(GuardMode)
-# Rounding of a float32 normalisation at a joint's limit is no violation worth counting.
-_TOLERANCE = 1e-4
-# A position target leads the measured joint by what its controller lags behind, about a tenth of a second: the first
-# action may be as far from the measured state as the joint moves in this time.
-_LEAD_SECONDS = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +51,22 @@ def guard(
             reason="not_finite",
             values=int((~np.isfinite(actions)).sum()),
         )
-    outside = (actions < contract.lower - _TOLERANCE) | (actions > contract.upper + _TOLERANCE)
-    inside = np.clip(actions, contract.lower, contract.upper).astype(np.float32)
-    too_fast = _too_fast(inside, contract, state)
-    if mode == "reject":
-        _reject(outside, "position", contract)
-        _reject(too_fast, "velocity", contract)
+    bounds = contract.bounds
+    inside = bounds.clamp(actions).astype(np.float32, copy=False)
+    clipped = slowed = 0
+    if (inside != actions).any():  # by a rounding perhaps, which is no violation
+        outside = (actions < bounds.low) | (actions > bounds.high)
+        clipped = int(outside.sum())
+        if mode == "reject":
+            _reject(outside, "position", contract)
+    start = _start(inside, bounds, state)
+    too_fast = np.abs(inside - np.concatenate([start[None], inside[:-1]])) > bounds.jump
     if too_fast.any():
-        inside = _slowed(inside, contract, state)
-    return Guarded(actions=inside, clipped=int(outside.sum()), slowed=int(too_fast.sum()))
+        slowed = int(too_fast.sum())
+        if mode == "reject":
+            _reject(too_fast, "velocity", contract)
+        inside = _slowed(inside, start, bounds)
+    return Guarded(actions=inside, clipped=clipped, slowed=slowed)
 
 
 def _reject(broken: np.ndarray, limit: str, contract: Contract) -> None:
@@ -76,37 +79,22 @@ def _reject(broken: np.ndarray, limit: str, contract: Contract) -> None:
         )
 
 
-def _start(contract: Contract, state: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where the joints are, [A], NaN where that is not known, and how far the first action may be from there, [A].
+def _start(actions: np.ndarray, bounds: Bounds, state: np.ndarray | None) -> np.ndarray:
+    """Where the joints are, [A]; where that is not known, where the first action wants them.
 
     A joint that is measured outside its limits starts at the limit: the way back is not the policy's fault.
     """
-    measured = np.full(len(contract.action), np.nan, dtype=np.float32)
-    if state is not None:
-        known = contract.state_of_action >= 0
-        measured[known] = state[contract.state_of_action[known]]
-    lead = contract.velocity * max(_LEAD_SECONDS, 1.0 / contract.control_hz)
-    return np.clip(measured, contract.lower, contract.upper), lead
+    if state is None:
+        first: np.ndarray = actions[0]
+        return first
+    return np.where(bounds.measured, bounds.clamp(state[bounds.dimension]), actions[0])
 
 
-def _too_fast(actions: np.ndarray, contract: Contract, state: np.ndarray | None) -> np.ndarray:
-    """bool [T,A]: further from the one before than the joint moves in a step."""
-    start, lead = _start(contract, state)
-    far = np.zeros(actions.shape, dtype=bool)
-    with np.errstate(invalid="ignore"):  # NaN compares as not too far
-        far[0] = np.abs(actions[0] - start) > lead + _TOLERANCE
-    far[1:] = np.abs(np.diff(actions, axis=0)) > contract.velocity / contract.control_hz + _TOLERANCE
-    return far
-
-
-def _slowed(actions: np.ndarray, contract: Contract, state: np.ndarray | None) -> np.ndarray:
+def _slowed(actions: np.ndarray, start: np.ndarray, bounds: Bounds) -> np.ndarray:
     """Each action as near to the policy's as the joints get from the one before. It stays inside the position limits,
     since it lies between two values that are."""
-    start, lead = _start(contract, state)
-    step = contract.velocity / contract.control_hz
     slowed = np.empty_like(actions)
-    known = ~np.isnan(start)
-    slowed[0] = np.where(known, np.clip(actions[0], start - lead, start + lead), actions[0])
+    slowed[0] = np.clip(actions[0], start - bounds.lead, start + bounds.lead)
     for time in range(1, len(actions)):
-        slowed[time] = np.clip(actions[time], slowed[time - 1] - step, slowed[time - 1] + step)
+        slowed[time] = np.clip(actions[time], slowed[time - 1] - bounds.step, slowed[time - 1] + bounds.step)
     return slowed
