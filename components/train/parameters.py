@@ -38,6 +38,8 @@ class TrainingParameters:
         strategy: of several processes: sharded weights (fsdp) or whole copies (ddp).
         replicate: with fsdp, copies of the sharded policy.
         expert_shard: with fsdp, processes that share one copy of the action expert; 0: all that share the policy's.
+        sub_task_share: of the samples whose frame is annotated, the share whose instruction is the sub-task of that
+            frame instead of the task.
     """
 
     steps: int
@@ -73,11 +75,12 @@ class TrainingParameters:
     strategy: Literal["fsdp", "ddp"] = "fsdp"
     replicate: int = 1
     expert_shard: int = 0
+    sub_task_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"steps is {self.steps}: a training takes at least 1 step.")
-        for name in ("early_fraction", "state_dropout", "saturation", "view_dropout"):
+        for name in ("early_fraction", "state_dropout", "saturation", "view_dropout", "sub_task_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a share, so choose 0 to 1.")
         if not 0 <= self.crop < 1:

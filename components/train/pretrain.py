@@ -88,8 +88,8 @@ def train(
     from model.data.sampler import task_shares
 
     sets = open_sets(inputs, parameters.mixture)
-    tasks = [task for one in sets for task in one.packed.meta.tasks]
-    start = find_start(parameters.preset, parameters.initial_checkpoint, tasks, parameters.dimensions)
+    sentences = recipe.instructions(sets, parameters.sub_task_share)
+    start = find_start(parameters.preset, parameters.initial_checkpoint, sentences, parameters.dimensions)
     config = recipe.fit_config(
         start.config,
         start.tokenizer,
@@ -97,6 +97,7 @@ def train(
         parameters.depth_weight,
         parameters.goal_weight,
         sets,
+        sentences,
     )
     check_commands(sets[0].robot, config.dimensions)
     policy = seeded_policy(config, parameters.seed).train()

@@ -26,6 +26,34 @@ if TYPE_CHECKING:
 TEXT_MARGIN = 4  # tokens beyond the longest training instruction, so that a rephrased one is not cut
 
 
+def instructions(sets: Sequence[TrainingSet], sub_task_share: float) -> list[str]:
+    """The sentences that a training may show the policy.
+
+    Raises:
+        UserError: sub-tasks are asked for, and no set has any.
+    """
+    tasks = [task for one in sets for task in one.packed.meta.tasks]
+    if not sub_task_share:
+        return tasks
+    sub_tasks = [sub_task for one in sets for sub_task in one.packed.meta.sub_tasks]
+    if not sub_tasks:
+        raise UserError(
+            f"sub_task_share is {sub_task_share:g}, but {sets[0].packed.folder} has no annotated sub-task: annotate "
+            "the dataset before it is packed, or set sub_task_share=0."
+        )
+    return tasks + sub_tasks
+
+
+def check_lengths(sentences: Sequence[str], config: "PolicyConfig", tokenizer: "InstructionTokenizer") -> None:
+    """UserError where a sentence is longer than the trained policy reads: the rest of it would be cut off."""
+    longest = max(sentences, key=tokenizer.length)
+    if tokenizer.length(longest) > config.text.max_length:
+        raise UserError(
+            f"the instruction '{longest}' takes {tokenizer.length(longest)} tokens, the pretrained policy reads "
+            f"{config.text.max_length}: pretrain with pretrain.sub_task_share above 0 too, or shorten the sentence."
+        )
+
+
 def fit_config(
     base: "PolicyConfig",
     tokenizer: "InstructionTokenizer",
@@ -33,8 +61,9 @@ def fit_config(
     depth_weight: float,
     goal_weight: float,
     sets: Sequence[TrainingSet],
+    sentences: Sequence[str],
 ) -> "PolicyConfig":
-    """`base` fitted to the data: views, text length, the teacher's shape, and only losses that have data.
+    """`base` fitted to the data: views, length of the `sentences`, the teacher's shape, and only losses that have data.
 
     Several sets share the views by role: high, left wrist, right wrist.
     """
@@ -58,7 +87,7 @@ def fit_config(
         )
     has_goal = any(one.packed.meta.has_goal for one in sets)
     goal = replace(base.goal, weight=goal_weight) if base.goal and goal_weight > 0 and has_goal else None
-    longest = max(tokenizer.length(task) for one in sets for task in one.packed.meta.tasks)
+    longest = max(map(tokenizer.length, sentences))
     text = replace(base.text, max_length=longest + TEXT_MARGIN)
     views = len(meta.cameras) if len(sets) == 1 else len(ROLES)
     return replace(base, views=views, horizon=horizon, text=text, depth=depth, goal=goal)
@@ -192,6 +221,8 @@ def _builder(
         sampler=sampler,
         tokenizer=prepared.tokenizer,
         tasks=prepared.tasks,
+        sub_tasks=tuple(packed.meta.sub_tasks),
+        sub_task_share=parameters.sub_task_share,
         state=prepared.state,
         action=prepared.action,
         goal_mean=np.array(prepared.goal_mean),

@@ -50,7 +50,9 @@ class BatchBuilder:
     """Makes the batch of a step (`Batches`).
 
     `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher's tokens; without them the tokens are
-    taken as they are. `subtract` makes actions differences to the state. `name` is the data's, for messages.
+    taken as they are. `subtract` makes actions differences to the state. `name` is the data's, for messages. A share of
+    the samples, `sub_task_share`, is told the sub-task of its frame (of `sub_tasks`) instead of the task; a frame
+    without one keeps the task.
     """
 
     config: PolicyConfig
@@ -68,6 +70,8 @@ class BatchBuilder:
     token_std: np.ndarray | None
     subtract: SubtractState | None = None
     name: str = "packed set"
+    sub_tasks: tuple[str, ...] = ()
+    sub_task_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.augmentation.crop and self.tokens is not None:
@@ -98,7 +102,9 @@ class BatchBuilder:
         views, size = raw["image_mask"].shape[1], raw["images"].shape[-2]
         drawn = self.augmentation.draw(len(rows), self.config.dimensions, views, size, random).of(mine)
         raw = {**raw, "image_mask": self.augmentation.views(raw["image_mask"], drawn)}
-        ids, token_mask = self._text(raw["task"])
+        # drawn last, and only where it is asked for: the draws above stay as they are without
+        by_sub_task = random.random(len(rows))[mine] < self.sub_task_share if self.sub_task_share else None
+        ids, token_mask = self._text(raw, by_sub_task)
         state = self.augmentation.state(self.state(raw["state"]), drawn)
         inputs = Inputs(
             images=torch.from_numpy(self.augmentation.images(raw["images"], drawn)),
@@ -119,8 +125,12 @@ class BatchBuilder:
         )
         return inputs, targets
 
-    def _text(self, task: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.tokenizer.encode([self.tasks[t] for t in task], self.config.text.max_length)
+    def _text(self, raw: Mapping[str, np.ndarray], by_sub_task: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        sentences = [self.tasks[task] for task in raw["task"]]
+        if by_sub_task is not None:
+            for place in np.flatnonzero(by_sub_task & (raw["sub_task"] >= 0)):
+                sentences[place] = self.sub_tasks[raw["sub_task"][place]]
+        return self.tokenizer.encode(sentences, self.config.text.max_length)
 
     def _teacher(self, raw: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
         """Targets of the frames as they were packed: augmentation comes after."""

@@ -14,7 +14,7 @@ from model.data.sampler import EpochSampler
 from model.errors import UserError
 from model.training.batches import Augmentation, BatchBuilder, Batches
 from model.vla.policy import Inputs, Targets
-from tests.model.training.recordings import BATCH, CONFIG, ROBOTS, Recording, mixed, part
+from tests.model.training.recordings import BATCH, CONFIG, ROBOTS, TOKENIZER, Recording, mixed, part
 
 EVERYTHING = Augmentation(saturation=0.3, crop=0.2, view_dropout=0.5)
 
@@ -42,7 +42,8 @@ def builder(**changes: object) -> BatchBuilder:
 @settings(max_examples=8, deadline=None)
 @given(step=st.integers(0, 2**31), count=st.integers(1, 6), mixing=st.booleans())
 def test_slices_are_the_whole_batch_to_the_bit(step: int, count: int, mixing: bool) -> None:
-    batches: Batches = mixed(6, augmentation=EVERYTHING) if mixing else builder(augmentation=EVERYTHING)
+    how = {"augmentation": EVERYTHING, "sub_tasks": ("close the gripper", "lift the cube"), "sub_task_share": 0.5}
+    batches: Batches = mixed(6, **how) if mixing else builder(**how)
     whole = tensors(batches(step))
     for name, values in joined(batches, step, count).items():
         assert torch.equal(values, whole[name]), name
@@ -68,6 +69,25 @@ def test_augmentation_that_is_off_leaves_every_other_draw_as_it_was() -> None:
     lost = tensors(builder(augmentation=Augmentation(view_dropout=0.7))(7))
     kept = tensors(builder()(7))
     assert [name for name in kept if not torch.equal(kept[name], lost[name])] == ["image_mask"]
+
+
+def test_a_share_of_the_annotated_samples_is_told_its_sub_task() -> None:
+    sub_tasks = ("pick the pear", "place the cube")
+    batches = builder(sub_tasks=sub_tasks, sub_task_share=0.7)
+    texts = {tuple(TOKENIZER.encode([text], CONFIG.text.max_length)[0][0].tolist()): text for text in sub_tasks}
+    told = annotated = 0
+    for step in range(60):
+        plain, mixed_in = tensors(builder()(step)), tensors(batches(step))
+        assert {name for name in plain if not torch.equal(plain[name], mixed_in[name])} <= {"tokens", "token_mask"}
+        frames = batches.sampler.batch(step)
+        for frame, before, after in zip(frames, plain["tokens"], mixed_in["tokens"], strict=True):
+            annotated += frame % 3 != 0
+            if not torch.equal(before, after):
+                assert frame % 3 != 0 and texts[tuple(after.tolist())] == sub_tasks[frame % 2]
+                told += 1
+    assert annotated > 300 and told / annotated == pytest.approx(0.7, abs=0.08)
+    every = builder(sub_tasks=sub_tasks, sub_task_share=1.0)(0)[0].tokens
+    assert sum(tuple(ids.tolist()) in texts for ids in every) == int((builder().sampler.batch(0) % 3 != 0).sum())
 
 
 def test_views_are_lost_at_random_but_never_all() -> None:
