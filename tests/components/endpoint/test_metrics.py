@@ -52,6 +52,14 @@ def test_a_version_that_left_leaves_no_series():
     assert [s.labels["version"] for s in families(metrics.expose().decode())["lingbot_model_info"].samples] == ["8"]
 
 
+def test_a_version_that_comes_back_is_scraped_again():
+    metrics = Metrics()
+    for value in (1, 2):
+        metrics.set("running_episodes", value, version="7")
+        assert metrics.value("running_episodes", version="7") == value
+        metrics.forget("running_episodes", version="7")
+
+
 def test_two_processes_of_one_class_do_not_share_counts():
     first, second = Metrics(), Metrics()
     first.count("faults", transport="http")
