@@ -1,0 +1,119 @@
+"""Submitting: one run of a key, whatever calls fail and whoever asks."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from model.errors import UserError
+from pipelines.cluster import api
+from pipelines.cluster.submission import run_key, submit_once
+from tests.pipelines.cluster.conftest import QUICK
+from tests.pipelines.cluster.kubeflow_api import Kubeflow
+
+KEY = run_key("demonstrations_to_policy", {"dataset": "d" * 64})
+
+
+def test_the_compiled_pipeline_goes_up_unchanged_with_the_runs_parameters(
+    kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
+) -> None:
+    run_id = submit_once(KEY, package, {"pretrain_parameters": {"steps": 7}}, description="by hand", kfp=kfp)
+    (run,) = kubeflow.runs
+    assert run["run_id"] == run_id
+    assert kubeflow.wire.uploads == [package.read_text()]
+    assert run["runtime_config"]["parameters"] == {"pretrain_parameters": {"steps": 7}}
+    assert run["description"].startswith("by hand\n")
+    assert KEY in run["description"]
+
+
+def test_equal_keys_are_one_run_and_others_are_not(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
+    first = submit_once(KEY, package, kfp=kfp)
+    assert submit_once(KEY, package, kfp=kfp) == first
+    assert submit_once(run_key("demonstrations_to_policy", {"dataset": "e" * 64}), package, kfp=kfp) != first
+    assert len(kubeflow.runs) == 2
+
+
+def test_a_run_that_has_ended_is_still_the_run_of_its_key(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
+    first = submit_once(KEY, package, kfp=kfp)
+    kubeflow.until(lambda: kubeflow.runs[0]["state"] == "SUCCEEDED")
+    assert submit_once(KEY, package, kfp=kfp) == first
+
+
+@pytest.mark.parametrize(
+    "fault", [{"status": 429, "retry_after": 0}, {"status": 503}, {"status": 0}], ids=["busy", "error", "dropped"]
+)
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("where", ["create_run", "upload_pipeline_version", "create_pipeline", "create_experiment"])
+def test_a_call_that_failed_is_neither_lost_nor_done_twice(
+    where: str, done: bool, fault: dict[str, int], kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
+) -> None:
+    met = kubeflow.fail(where, times=1, done=done and fault["status"] != 429, **fault)
+    run_id = submit_once(KEY, package, kfp=kfp)
+    assert met.hits == 1
+    assert [run["run_id"] for run in kubeflow.engine.runs.values()] == [run_id]
+    assert len(kubeflow.versions) == len(kubeflow.pipelines) == len(kubeflow.experiments) == 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_ask_at_once_while_half_of_all_calls_fail(seed: int, kubeflow: Kubeflow, package: Path) -> None:
+    kubeflow.fail_half(seed)
+    ready = threading.Barrier(8)
+
+    def ask(_: int) -> str:
+        client = api.connect(patience=QUICK)
+        ready.wait(60)
+        return submit_once(KEY, package, kfp=client)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(8)))
+    assert [run["run_id"] for run in kubeflow.engine.runs.values()] == answers[:1]
+    assert len(set(answers)) == 1
+
+
+def test_what_was_claimed_by_somebody_who_died_is_started_by_the_next(
+    kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
+) -> None:
+    kubeflow.fail("create_run", status=403)
+    with pytest.raises(UserError, match="ask for the permission"):
+        submit_once(KEY, package, kfp=kfp)
+    assert len(kubeflow.versions) == 1
+    run_id = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, claim=0.2)))
+    assert [run["run_id"] for run in kubeflow.runs] == [run_id]
+    assert len(kubeflow.versions) == 2
+
+
+def test_whoever_comes_second_waits_for_the_first(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
+    kubeflow.fail("create_run", status=503, times=4)  # the first is held up after its claim
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(submit_once, KEY, package, kfp=kfp)
+        kubeflow.until(lambda: kubeflow.versions)
+        second = submit_once(KEY, package, kfp=api.connect(patience=QUICK))
+        assert first.result(60) == second
+    assert len(kubeflow.versions) == len(kubeflow.engine.runs) == 1
+
+
+def test_a_server_that_does_late_what_it_was_asked_leaves_one_run(
+    kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
+) -> None:
+    kubeflow.wire.late = 1.0
+    kubeflow.hold("collect")
+    kubeflow.fail("create_run", status=-1)
+    first = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=0.05)))
+    kubeflow.until(lambda: len(kubeflow.engine.runs) == 2)
+    again = submit_once(KEY, package, kfp=kfp)
+    kubeflow.until(lambda: sum(run["state"] == "CANCELED" for run in kubeflow.engine.runs.values()) == 1)
+    assert [run["run_id"] for run in kubeflow.runs] == [again] == [first]
+
+
+def test_an_api_that_is_away_is_waited_for_and_then_said(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
+    kubeflow.fail(".*", status=503, times=10_000)
+    with pytest.raises(UserError, match=r"has not answered for 0 s \(503: stand-in: asked to answer 503\)"):
+        submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, api=0.1)))
+
+
+def test_what_the_api_does_not_take_is_said(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
+    with pytest.raises(UserError, match="parameter wheel_parameters is not an input of the pipeline"):
+        submit_once(KEY, package, {"wheel_parameters": {}}, kfp=kfp)
+    assert kubeflow.wire.calls.count("create_run") == 1
