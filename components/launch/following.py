@@ -65,6 +65,7 @@ class Followed:
         # By uid, the last state of every pod, also of those that are gone: an operator makes a new one of that name.
         self.pods: dict[str, Object] = {}
         self.gone: set[str] = set()
+        self._missing: set[str] = set()  # of those that are gone: a list lacked them, and no event has told their end
         self._start, self._settle = start, settle
         self._began = self._since = now
         self._ran: set[str] = set()
@@ -93,13 +94,16 @@ class Followed:
         """An event of the view of the pods."""
         self._events += 1
         if event == "LISTED":
-            self.gone |= self.pods.keys() - {pod["metadata"]["uid"] for pod in told}
+            missing = self.pods.keys() - {pod["metadata"]["uid"] for pod in told} - self.gone
+            self.gone |= missing
+            self._missing |= missing
             for pod in told:
                 self._pod(pod, now)
         else:
             self._pod(told, now)
             if event == "DELETED":
                 self.gone.add(told["metadata"]["uid"])
+                self._missing.discard(told["metadata"]["uid"])
         if self._failed_event is None and any(not ending.deleted for ending in self._bad_endings(now)):
             self._failed_event = self._events
 
@@ -111,6 +115,11 @@ class Followed:
             self._ran.add(uid)
         if disruption(pod):
             self._told_to_end.setdefault(uid, (now, self._events))
+
+    def unexplained(self) -> bool:
+        """Whether a pod is missing from a list though none of its states so far says how it ended: the events of the
+        watch, which come later than the list, may still tell."""
+        return any(self._terminated(self.pods[uid])[0] is None for uid in self._missing)
 
     def main_pod(self) -> Object | None:
         """The pod of rank 0, once it runs or has run; of an elastic job the newest."""

@@ -41,7 +41,7 @@ class Session:
         while True:
             self._take(tick)
             verdict = self._followed.verdict(time.monotonic())
-            if verdict is not None and (verdict.endings or verdict.kind == "failed"):
+            if verdict is not None and (verdict.endings or verdict.kind in ("failed", "succeeded")):
                 self._look_again()
                 verdict = self._followed.verdict(time.monotonic())
             self._follow_log()
@@ -75,10 +75,16 @@ class Session:
         return event
 
     def _look_again(self) -> None:
-        """Before an attempt is called failed: the two views are not in step, and the job may say more than its pods."""
+        """Before an attempt is called ended: the two views are not in step. The job may say more than its pods, and of a
+        job that succeeded early the pods, whose log is to be read, may not have been told yet."""
         job = self._cluster.job(self._name)
         self._followed.see_job("LISTED", [] if job is None else [job], time.monotonic())
         self._followed.see_pods("LISTED", self._cluster.pods(self._name), time.monotonic())
+        settle = self._cluster.patience.settle
+        end = time.monotonic() + settle
+        while self._followed.unexplained() and time.monotonic() < end:
+            if self._take(max(0.01, end - time.monotonic())) not in ("", "LINE"):
+                end = time.monotonic() + settle  # there were more on their way
 
     def _follow_log(self) -> None:
         """The log of rank 0's pod, from when there is one; an elastic job may get another such pod."""

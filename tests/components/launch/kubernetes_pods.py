@@ -108,10 +108,11 @@ class Kubelet:
             self.groups.append(process.pid)
             self.logs[name] = running.log
             self._running[name] = running
-        self._spawn(self._read, running)
-        self._spawn(self._wait, namespace, name, running)
+        # Before anybody waits for its end: what has ended must not be said to run.
         state = {"running": {"startedAt": now()}}
         self.store.change("pods", namespace, name, lambda found: self._status(found, "Running", state))
+        self._spawn(self._read, running)
+        self._spawn(self._wait, namespace, name, running)
 
     def terminate(self, namespace: str, name: str, grace: float) -> None:
         """What deleting a pod does: SIGTERM, after the grace period SIGKILL, then the object goes."""

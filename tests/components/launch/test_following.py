@@ -147,6 +147,22 @@ def test_a_pod_missing_from_a_list_is_gone() -> None:
     assert verdict is not None and verdict.kind == "node_lost"
 
 
+def test_a_pod_missing_from_a_list_is_unexplained_until_an_event_tells_its_end() -> None:
+    made = followed(a_pod(0), a_pod(1))
+    assert not made.unexplained()
+    made.see_pods("LISTED", [a_pod(0)], 1.0)
+    assert made.unexplained()
+    made.see_pods("MODIFIED", a_pod(1, ended(75)), 2.0)
+    assert not made.unexplained(), "its end is told, its deletion not yet"
+
+
+def test_a_pod_whose_deletion_is_told_is_not_unexplained() -> None:
+    made = followed(a_pod(0), a_pod(1))
+    made.see_pods("LISTED", [a_pod(0)], 1.0)
+    made.see_pods("DELETED", a_pod(1), 2.0)
+    assert not made.unexplained(), "nobody will tell more"
+
+
 def test_a_marked_pod_that_never_ends_is_lost_after_its_grace_time() -> None:
     made = followed(a_pod(0), a_pod(1, **disrupted("DeletionByTaintManager")))
     assert made.verdict(30.0) is None, "its grace time is 30 s where it is not told"

@@ -17,6 +17,7 @@ from tests.components.launch.cluster_cases import (
     run,
 )
 from tests.components.launch.kubernetes_api import Kubernetes
+from tests.components.launch.kubernetes_jobs import finished
 
 CRASHES = "import sys; print('epoch 1'); sys.exit('no such dataset')"
 
@@ -45,6 +46,16 @@ def test_a_job_succeeds_and_is_deleted(cloud: Kubernetes, shared: Path, tmp_path
     assert lines == ["node 0 trains", "node 0 is done"]
     launch.delete(spec.name)
     assert nothing_left(cloud)
+
+
+def test_the_log_of_a_job_that_ended_before_its_pods_were_listed_is_read(cloud: Kubernetes, tmp_path: Path) -> None:
+    (tmp_path / "go").touch()
+    launch, lines = launcher(cloud), list[str]()
+    name = launch.submit(job(tmp_path))
+    cloud.until(lambda: finished(cloud.jobs()[0]))
+    cloud.fail("list pods", 503, retry_after=1)
+    assert launch.follow(name, lines.append).kind == "succeeded"
+    assert lines == ["node 0 trains", "node 0 is done"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
