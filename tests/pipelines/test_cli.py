@@ -33,6 +33,7 @@ EXPECTED = {
     "annotate sample": {"annotations", "--output", "--least-confident", "--control", "--seed"},
     "annotate errors": {"dataset", "sample", "reviewed", "--tolerance", "--json"},
     "annotate agreement": {"dataset", "first", "second", "--tolerance", "--consensus", "--json"},
+    "annotate checkpoints": {"dataset", "annotations", "--output", "--benchmark", "--min-share"},
     "evaluate closed": {
         "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",
         "--max-seconds", "--workers", "--output", "--suite", "--latency-ms", "--real-time", "--server", "--key-file",
