@@ -107,17 +107,27 @@ class Batcher:
     def full(self) -> bool:
         return self.pending >= self._queue_limit
 
-    async def submit(self, work: Work, meanwhile: Callable[[], None] | None = None) -> Answered:
-        """The answer to one message's observations. `meanwhile` is called when the work is on its way to the model.
+    async def submit(self, work: Work) -> Answered:
+        """The answer to one message's observations: `enter`, the wait, and `leave`.
+
+        Raises:
+            What `enter` raises, and what `work.future` may hold.
+        """
+        self.enter(work)
+        try:
+            return await work.future
+        finally:
+            self.leave(work)
+
+    def enter(self, work: Work) -> None:
+        """Puts one message's observations on their way to the model: `work.future` will hold their `Answered`, or
+        Expired or Superseded when they were dropped, or whatever the model raises.
 
         Raises:
             Unavailable: the queue is full, or would not get to it before its deadline; with a time to come back.
             TooMany: this client has enough waiting.
-            Expired, Superseded: it was dropped.
-            Whatever the model raises.
         """
         loop = asyncio.get_running_loop()
-        client = work.session.client
         self._supersede(work.session)
         now = time.monotonic()
         self._admit(work, now)
@@ -125,21 +135,22 @@ class Batcher:
         if work.deadline < math.inf:
             work.timer = loop.call_later(work.deadline - now, self._expire, work)
         self._waiting.append(work)
-        self._by_client[client] += 1
+        self._by_client[work.session.client] += 1
         self._dispatch()
         self._metrics.set("queue_depth", self.pending)
-        try:
-            if meanwhile is not None:
-                meanwhile()
-            return await work.future
-        finally:
-            self._by_client[client] -= 1
-            if not self._by_client[client]:
-                del self._by_client[client]
-            if work.timer is not None:
-                work.timer.cancel()
-            if work in self._waiting:  # its client left
-                self._waiting.remove(work)
+
+    def leave(self, work: Work) -> None:
+        """After its answer, or when nobody waits for it any more: then the model is not asked, if it was not yet."""
+        client = work.session.client
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+        if work.timer is not None:
+            work.timer.cancel()
+        if work in self._waiting:
+            self._waiting.remove(work)
+        if not work.future.cancel() and not work.future.cancelled():
+            work.future.exception()  # seen, though perhaps by nobody
 
     async def alone(self, call: Callable[[], Result]) -> Result:
         """The result of `call()` from the model's thread, between two batches."""

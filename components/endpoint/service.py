@@ -5,6 +5,8 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,28 @@ from components.endpoint.shadow import Shadowing
 PROTOCOL = "openpi"
 MAX_DEADLINE_SECONDS = 600.0
 _HOUSEKEEPING_SECONDS = 1.0
+
+
+@dataclass(kw_only=True, eq=False)
+class Asked:
+    """A message that was read: a reset has its reply, anything else is on its way to the model.
+
+    Attributes:
+        arrived: by `time.perf_counter`.
+        waits: for the model's answer, which has not been taken yet.
+        alarms: texts, of its observations.
+    """
+
+    message: Mapping[str, Any]
+    session: Session
+    request_id: str
+    arrived: float
+    reply: dict[str, Any] | None = None
+    episode: Episode | None = None
+    work: Work | None = None
+    waits: bool = False
+    is_batch: bool = False
+    alarms: list[str] = field(default_factory=list)
 
 
 class Service:
@@ -129,10 +153,11 @@ class Service:
         await self.batcher.alone(served.bundle.self_test)
 
     async def answer(self, message: Any, session: Session) -> dict[str, Any]:
-        """The reply to one message: actions, or the acknowledgement of a reset.
+        """The reply to one message: actions, or the acknowledgement of a reset. `ask` and `reply` in one.
 
-        Every transport comes through here. The reply names the version that gave it, which stays the same for an
-        episode of the session, and has `episode_id`; `draining: True` asks the robot to connect again between episodes.
+        Every transport comes through here, or through the two. The reply names the version that gave it, which stays
+        the same for an episode of the session, and has `episode_id`; `draining: True` asks the robot to connect again
+        between episodes.
 
         Args:
             message: decoded, of any type.
@@ -142,26 +167,74 @@ class Service:
         Raises:
             Refused: with the sentence for the client. `refused` counts it.
         """
+        return await self.reply(self.ask(message, session))
+
+    def ask(self, message: Any, session: Session) -> Asked:
+        """Reads one message and puts it on its way to the model, without waiting. Then comes `reply`, or `leave`.
+
+        Raises:
+            Refused: with the sentence for the client.
+        """
         arrived = time.perf_counter()
         if not isinstance(message, Mapping):
             raise BadMessage("a message is one map of keys to values")
         if self.draining and session.transport != "websocket":
             raise Unavailable("the server is shutting down: connect again", retry_after=1)
-        request_id = identifier(message, "request_id") or secrets.token_hex(8)
-        with logs.bound(request_id=request_id, session_id=session.id, robot_id=session.robot):
-            reply = self._reset(message, session) if is_reset(message) else await self._infer(message, session)
+        asked = Asked(
+            message=message,
+            session=session,
+            request_id=identifier(message, "request_id") or secrets.token_hex(8),
+            arrived=arrived,
+        )
+        with self._bound(asked):
+            if is_reset(message):
+                asked.reply = self._reset(message, session)
+                return asked
+            try:
+                self._ask_model(asked)
+            except BaseException:
+                self.leave(asked)
+                raise
+        return asked
+
+    async def reply(self, asked: Asked) -> dict[str, Any]:
+        """What became of it, with the model's answer.
+
+        Raises:
+            Refused: it was dropped, or its actions are not safe to send.
+            Whatever the model raises.
+        """
+        answered = None
+        if asked.work is not None:
+            try:
+                answered = await asked.work.future
+            finally:
+                self.leave(asked)
+        with self._bound(asked):
+            reply = asked.reply if answered is None else self._answered(asked, answered)
+            assert reply is not None, "what has no work is a reset"
             if self.recorder is not None:
-                self.recorder.keep(message, reply, session)
-        reply["request_id"] = request_id
+                self.recorder.keep(asked.message, reply, asked.session)
+        reply["request_id"] = asked.request_id
         if self.draining:
             reply["draining"] = True
-        seconds, version = time.perf_counter() - arrived, reply["model_version"]
-        if "server_timing" in reply:
+        version = reply["model_version"]
+        if answered is not None:
+            seconds = time.perf_counter() - asked.arrived
             reply["server_timing"]["total_ms"] = seconds * 1000
             self.metrics.observe("stage_seconds", seconds, version=version, stage="total")
-        outcome = "ok" if "server_timing" in reply else "reset"
-        self.metrics.count("requests", version=version, transport=session.transport, outcome=outcome)
+        outcome = "reset" if answered is None else "ok"
+        self.metrics.count("requests", version=version, transport=asked.session.transport, outcome=outcome)
         return reply
+
+    def leave(self, asked: Asked) -> None:
+        """It has its answer, or nobody waits for it any more."""
+        if asked.waits:
+            assert asked.work is not None, "what waits, waits for the model"
+            asked.waits = False
+            self.batcher.leave(asked.work)
+            asked.session.pending -= 1
+            asked.session.last_heard = time.monotonic()
 
     def refused(self, refusal: Refused, transport: str) -> None:
         """Counts a refusal; the transports call it, as some are refused before they can be read."""
@@ -214,71 +287,69 @@ class Service:
         status = {"status": "reset successful", "episode_id": episode_id, **served.identity()}
         return {"action": None, "actions": None, **status}
 
-    async def _infer(self, message: Mapping[str, Any], session: Session) -> dict[str, Any]:
+    def _bound(self, asked: Asked) -> AbstractContextManager[None]:
+        """Log lines carry what is known of it."""
+        episode = asked.episode
+        return logs.bound(
+            request_id=asked.request_id,
+            session_id=asked.session.id,
+            robot_id=asked.session.robot,
+            episode_id=None if episode is None else episode.id,
+            version=None if episode is None else episode.served.model_version,
+        )
+
+    def _ask_model(self, asked: Asked) -> None:
+        message, session = asked.message, asked.session
         before, now = session.episode, time.monotonic()
-        requests, is_batch = read_requests(message, self.contract)
-        episode = session.continued(message, self.routes, now)
+        requests, asked.is_batch = read_requests(message, self.contract)
+        asked.episode = episode = session.continued(message, self.routes, now)
         if episode is not before:
             self.metrics.count("episodes", version=episode.served.model_version)
         served = episode.served
         logs.bind(episode_id=episode.id, robot_id=session.robot, version=served.model_version)
-        if is_batch and any(asks(item) for item in (message, *message["batch"])):
+        if asked.is_batch and any(asks(item) for item in (message, *message["batch"])):
             raise BadObservation("a running chunk belongs to one observation: send it alone, not in a batch")
-        running = read_running(message, served.contract, episode.last_chunk)
-        seeds = [secrets.randbits(32) if request.seed is None else request.seed for request in requests]
-        alarms: list[str] = []
-
-        def look() -> None:
-            """At the input, for alarms: while the model has it."""
-            robot = f"{session.client}/{message.get('session_id', '')}"
-            alarms.extend(self.watches.look(robot, served, requests))
-
         work = Work(
             served=served,
             requests=requests,
-            seeds=seeds,
+            seeds=[secrets.randbits(32) if request.seed is None else request.seed for request in requests],
             session=session,
             arrived=now,
             deadline=now + self._deadline(message),
-            running=running,
+            running=read_running(message, served.contract, episode.last_chunk),
         )
+        self.batcher.enter(work)
+        asked.work, asked.waits = work, True
         session.pending += 1
-        try:
-            answered = await self.batcher.submit(work, meanwhile=look)
-        finally:
-            session.pending -= 1
-            session.last_heard = time.monotonic()
+        # At the input, for alarms, while the model has it.
+        robot = f"{session.client}/{message.get('session_id', '')}"
+        asked.alarms = self.watches.look(robot, served, requests)
+
+    def _answered(self, asked: Asked, answered: Answered) -> dict[str, Any]:
+        """The reply with the model's actions, as far as the guard lets them through."""
+        episode, work = asked.episode, asked.work
+        assert episode is not None and work is not None, "what has an answer was asked"
+        served, version = work.served, work.served.model_version
         guarded = [
-            self._guarded(actions, request, served) for actions, request in zip(answered.actions, requests, strict=True)
+            self._guarded(actions, request, served)
+            for actions, request in zip(answered.actions, work.requests, strict=True)
         ]
         sent = [one.actions for one in guarded]
         episode.observations += len(sent)
-        episode.last_chunk = None if is_batch else sent[0]
-        self.metrics.count("observations", len(sent), version=served.model_version)
+        episode.last_chunk = None if asked.is_batch else sent[0]
+        self.metrics.count("observations", len(sent), version=version)
         if self.routes.shadow is not None:
-            self.shadowing.compare(self.routes.shadow, requests, seeds, running, sent)
-        reply = self._reply(episode, answered, guarded, np.stack(sent) if is_batch else sent[0], seeds, is_batch)
-        return {**reply, "alarms": alarms} if alarms else reply
-
-    def _reply(
-        self,
-        episode: Episode,
-        answered: Answered,
-        guarded: list[Guarded],
-        actions: np.ndarray,
-        seeds: list[int],
-        is_batch: bool,
-    ) -> dict[str, Any]:
-        milliseconds = answered.model_seconds * 1000
-        return {
+            self.shadowing.compare(self.routes.shadow, work.requests, work.seeds, work.running, sent)
+        actions, milliseconds = np.stack(sent) if asked.is_batch else sent[0], answered.model_seconds * 1000
+        reply = {
             "action": actions,
             "actions": actions,
-            "seed": seeds if is_batch else seeds[0],
+            "seed": work.seeds if asked.is_batch else work.seeds[0],
             "clipped_values": sum(one.clipped for one in guarded),
             "slowed_values": sum(one.slowed for one in guarded),
             "episode_id": episode.id,
             "route": episode.route,
-            **episode.served.identity(),
+            **served.identity(),
             "policy_timing": {"infer_ms": milliseconds},
             "server_timing": {
                 "infer_ms": milliseconds,
@@ -286,6 +357,7 @@ class Service:
                 "batch": answered.batch,
             },
         }
+        return {**reply, "alarms": asked.alarms} if asked.alarms else reply
 
     def _guarded(self, actions: np.ndarray, request: Request, served: Served) -> Guarded:
         version = served.model_version

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import WebSocket, WebSocketDisconnect
@@ -15,7 +16,7 @@ from fastapi import WebSocket, WebSocketDisconnect
 from components.endpoint.codec import pack, unpack
 from components.endpoint.errors import BadMessage, Refused, Unavailable
 from components.endpoint.journal import Exchange
-from components.endpoint.service import Service
+from components.endpoint.service import Asked, Service
 from components.endpoint.sessions import Session
 
 CLOSE_RESTART = 1012
@@ -25,7 +26,15 @@ _TRANSPORT = "websocket"
 _READ_AHEAD = 4  # replies that one connection may be owed; then its messages wait in the socket
 _POLL_SECONDS = 0.02
 logger = logging.getLogger("lingbot.endpoint")
-_Answering = asyncio.Task[Exchange]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Owed:
+    """A message whose reply is owed; `asked` of None was refused before the model."""
+
+    exchange: Exchange
+    arrived: float  # by `time.perf_counter`
+    asked: Asked | None = None
 
 
 class Connection:
@@ -36,8 +45,8 @@ class Connection:
         self.closing = False  # after the next reply
         self._socket = socket
         self._service = service
-        self._owed: asyncio.Queue[tuple[_Answering, float]] = asyncio.Queue(_READ_AHEAD)
-        self._working: set[_Answering] = set()
+        self._owed: asyncio.Queue[_Owed] = asyncio.Queue(_READ_AHEAD)
+        self._working: set[_Owed] = set()
         self._closed = False
         self._previous_ms: float | None = None
 
@@ -57,13 +66,12 @@ class Connection:
                 if task.done():
                     task.result()
         finally:
-            left = list(self._working)
-            for ending in (reader, writer, *left):
-                ending.cancel()
-            ended = await asyncio.gather(*left, reader, writer, return_exceptions=True)
-            for error in ended[: len(left)]:
-                if isinstance(error, Exception):
-                    logger.error("an answer that nobody waits for failed: %r", error)
+            reader.cancel()
+            writer.cancel()
+            await asyncio.gather(reader, writer, return_exceptions=True)
+            for owed in self._working:
+                if owed.asked is not None:
+                    self._service.leave(owed.asked)
 
     async def close(self) -> None:
         """Says goodbye, once."""
@@ -76,44 +84,51 @@ class Connection:
             message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            arrived = time.perf_counter()
-            task = asyncio.create_task(self._answer(message, arrived))
-            self._working.add(task)
-            await self._owed.put((task, arrived))
+            owed = _Owed(exchange=Exchange(transport=_TRANSPORT, session=self.session), arrived=time.perf_counter())
+            self._working.add(owed)
+            self._ask(message.get("bytes"), owed)
+            await self._owed.put(owed)
+
+    def _ask(self, data: bytes | None, owed: _Owed) -> None:
+        """Here and now, on the way to the model: what follows a message costs no turn of the event loop."""
+        exchange = owed.exchange
+        try:
+            if data is None:
+                raise BadMessage("send binary frames of msgpack, not text")
+            exchange.message = unpack(data)
+            exchange.decode = time.perf_counter() - owed.arrived
+            owed.asked = self._service.ask(exchange.message, self.session)
+        except Refused as refusal:
+            exchange.refusal = refusal
 
     async def _write(self) -> None:
         while True:
-            task, arrived = await self._owed.get()
+            owed = await self._owed.get()
+            exchange = owed.exchange
             try:
-                exchange = await task
-                if exchange.reply is None:
-                    # A text frame is how openpi-client learns of an error; the connection stays for the next one.
-                    await self._socket.send_text(str(exchange.refusal))
-                else:
-                    await self._send(exchange.reply, exchange, arrived)
-                exchange.total = time.perf_counter() - arrived
+                await self._answer(owed)
+                exchange.total = time.perf_counter() - owed.arrived
                 self._service.journal.write(exchange)
             finally:
-                self._working.discard(task)
+                self._working.discard(owed)
             if self._service.draining and not self.busy and (self.closing or self.session.episode is None):
                 await self.close()
                 return
 
-    async def _answer(self, message: Mapping[str, Any], started: float) -> Exchange:
-        exchange = Exchange(transport=_TRANSPORT, session=self.session)
-        try:
-            data = message.get("bytes")
-            if data is None:
-                raise BadMessage("send binary frames of msgpack, not text")
-            exchange.message = unpack(data)
-            exchange.decode = time.perf_counter() - started
-            exchange.reply = await self._service.answer(exchange.message, self.session)
-        except Refused as refusal:
-            self._service.refused(refusal, _TRANSPORT)
-            exchange.refusal = refusal
-            return exchange
-        self._observe(exchange.reply, "decode", exchange.decode)
-        return exchange
+    async def _answer(self, owed: _Owed) -> None:
+        exchange = owed.exchange
+        if owed.asked is not None:
+            try:
+                exchange.reply = await self._service.reply(owed.asked)
+            except Refused as refusal:
+                exchange.refusal = refusal
+        if exchange.reply is not None:
+            await self._send(exchange.reply, exchange, owed.arrived)
+            return
+        assert exchange.refusal is not None, "what was not asked was refused"
+        self._service.refused(exchange.refusal, _TRANSPORT)
+        # A text frame is how openpi-client learns of an error; the connection stays for the next one.
+        await self._socket.send_text(str(exchange.refusal))
 
     async def _send(self, reply: dict[str, Any], exchange: Exchange, arrived: float) -> None:
         if self._previous_ms is not None and "server_timing" in reply:
@@ -122,6 +137,7 @@ class Connection:
         await self._socket.send_bytes(pack(reply))
         ended = time.perf_counter()
         exchange.encode = ended - started
+        self._observe(reply, "decode", exchange.decode)
         self._observe(reply, "encode", exchange.encode)
         self._previous_ms = (ended - arrived) * 1000
 
