@@ -1,6 +1,5 @@
 """Datasets where they lie: a folder, or s3:// through fsspec and s3fs. Endpoint and credentials come from AWS_*."""
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
@@ -34,11 +33,12 @@ def s3_filesystem() -> Any:
     """An fsspec file system for s3:// addresses; listings are read anew for each."""
     import s3fs
 
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    from components.adapters import s3_client
+
     return s3fs.S3FileSystem(
-        endpoint_url=endpoint,
-        client_kwargs={"region_name": region},
+        endpoint_url=s3_client.endpoint(),
+        client_kwargs={"region_name": s3_client.region()},
+        config_kwargs={"s3": {"addressing_style": s3_client.addressing_style()}},
         default_block_size=1 << 20,  # metadata and single frames: 5 MiB read-ahead would be mostly thrown away
         use_listings_cache=False,
         skip_instance_cache=True,

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from components.secrets import refuse_in_address
 from model.errors import UserError
 from model.progress import Progress, Silent
 
@@ -63,6 +65,7 @@ class Storage(ABC):
     def from_url(url: str | Path) -> "Storage":
         """Storage at a folder path, a file:// URL or s3://bucket/prefix. UserError for any other scheme."""
         text = str(url)
+        refuse_in_address("the storage", text)
         parts = urlsplit(text)
         if parts.scheme == "s3":
             from components.adapters.storage_s3 import S3Storage
@@ -156,10 +159,9 @@ class Storage(ABC):
             TransferJob(key=join(prefix, path), path=_inside(partial, path), size=stored[path].size, sha256=digest)
             for path, digest in sorted(wanted.items())
         ]
-        for path in [path for path in partial.rglob("*") if path.is_file()]:
-            if path.relative_to(partial).as_posix() not in wanted:
-                path.unlink()
+        _keep_only(wanted, partial, unfinished=True)
         self._transfer_all(jobs, progress or Silent(), upload=False)
+        _keep_only(wanted, partial, unfinished=False)
         if folder.exists():
             shutil.rmtree(folder)
         partial.rename(folder)
@@ -206,7 +208,7 @@ class FolderStorage(Storage):
     def list(self, prefix: str = "") -> Iterator[StoredFile]:
         folder = self._path(prefix) if prefix else self.root
         for path in sorted(folder.rglob("*"), key=lambda path: path.as_posix()):
-            if path.is_file() and not path.name.startswith(_TEMPORARY):
+            if path.is_file() and not path.name.startswith(TEMPORARY):
                 yield StoredFile(key=path.relative_to(self.root).as_posix(), size=path.stat().st_size)
 
     def _transfer_all(self, jobs: Sequence[TransferJob], progress: Progress, *, upload: bool) -> None:
@@ -229,7 +231,30 @@ class FolderStorage(Storage):
         return path
 
 
-_TEMPORARY = ".partial-"
+TEMPORARY = ".partial-"
+
+
+def _keep_only(wanted: Mapping[str, Any], folder: Path, *, unfinished: bool) -> None:
+    """Removes what an earlier attempt left and is not wanted; with `unfinished`, not what a transfer goes on with."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        is_unfinished = path.name.startswith(TEMPORARY)
+        if path.relative_to(folder).as_posix() not in wanted and not (unfinished and is_unfinished):
+            path.unlink()
+
+
+@contextmanager
+def disk_errors(target: Path) -> Iterator[None]:
+    """A full or read-only disk below `target` is a UserError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(
+                f"no space is left for {target}: free some, or set LINGBOT_HOME to another disk."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EROFS):
+            raise UserError(f"{target} cannot be written: give this user write access to {target.parent}.") from error
+        raise
 
 
 @contextmanager
@@ -240,26 +265,19 @@ def atomic_file(target: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     temporary = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
-        temporary.chmod(0o644)  # mkstemp's 0600 would lock others out of a shared folder
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        if replace:
-            temporary.replace(target)
-        else:
-            os.link(temporary, target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"no space is left for {target}: free some, or set LINGBOT_HOME to another disk."
-            ) from error
-        if error.errno in (errno.EACCES, errno.EROFS):
-            raise UserError(f"{target} cannot be written: give this user write access to {target.parent}.") from error
-        raise
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=TEMPORARY, dir=target.parent)
+            os.close(handle)
+            temporary = Path(name)
+            temporary.chmod(0o644)  # mkstemp's 0600 would lock others out of a shared folder
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if replace:
+                temporary.replace(target)
+            else:
+                os.link(temporary, target)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

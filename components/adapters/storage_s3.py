@@ -1,44 +1,46 @@
-"""S3 and what speaks its protocol, through boto3. Endpoint and credentials come from the AWS_* environment.
+"""S3 and what speaks its protocol. `s3_client` says how it is reached, `storage_parts` moves large files.
 
-Each object carries its sha256 in its metadata. Transport errors are retried by botocore and s3transfer; large files go
-in parts. Credentials appear in no message.
+Each object carries its sha256 in its metadata, and its checksum on the way. Requests are repeated by botocore, bodies
+by us. Credentials appear in no message.
 """
 
-import functools
 import hashlib
-import os
+import re
+import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import boto3
-from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
+from components.adapters import s3_client
 from components.adapters.storage import (
+    CorruptObject,
     Storage,
     StoredFile,
     TransferJob,
     atomic_file,
     check_digest,
     checked_key,
+    disk_errors,
     file_sha256,
     join,
 )
+from components.adapters.storage_parts import PART_BYTES, Upload, checksum, downloaded, repeated
 from model.errors import UserError
 from model.progress import Progress
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _REFUSED = {"403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}
-_TRANSFER = TransferConfig(multipart_threshold=16 << 20, multipart_chunksize=16 << 20, max_concurrency=4)
+_PRECONDITION = {"PreconditionFailed", "412"}
 # S3 answers so to a conditional write while another of the same key is under way; asked again, it says which one won.
 _CONFLICT_PAUSES: tuple[float | None, ...] = (0.05, 0.2, 0.8, None)
-_CONNECTIONS = 32
-_FILES_AT_ONCE = 4  # small files are bound by round trips, large ones by s3transfer's own threads
+_FILES_AT_ONCE = 4  # small files are bound by round trips, large ones by their own threads
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 class S3Storage(Storage):
@@ -48,69 +50,114 @@ class S3Storage(Storage):
         parts = urlsplit(url)
         if not parts.netloc:
             raise UserError(f"storage '{url}' names no bucket: give s3://bucket/prefix.")
+        if not _BUCKET.fullmatch(parts.netloc):
+            raise UserError(f"storage '{url}' names no bucket: it has 3 to 63 small letters, digits, dots and dashes.")
         self.bucket, self.prefix = parts.netloc, parts.path.strip("/")
         self.url = f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-        self.endpoint = _without_credentials(
-            os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        )
-        self.client = _client(*_credentials())
+        self.endpoint = s3_client.endpoint()
+        self.client = s3_client.client()
 
     def put_file(self, path: Path, key: str) -> StoredFile:
+        return self._put_file(path, key, lambda size: None)
+
+    def _put_file(self, path: Path, key: str, moved: Callable[[int], None]) -> StoredFile:
         digest, size = file_sha256(path), path.stat().st_size
-        head = self._head(key)
-        if not (head and head["ContentLength"] == size and head["Metadata"].get("sha256") == digest):
-            self._call(
-                key,
-                lambda: self.client.upload_file(
-                    str(path),
-                    self.bucket,
-                    self._key(key),
-                    ExtraArgs={"Metadata": {"sha256": digest}},
-                    Config=_TRANSFER,
-                ),
-            )
+
+        def is_stored() -> bool:
+            head = self._head(key)
+            return bool(head and head["ContentLength"] == size and head["Metadata"].get("sha256") == digest)
+
+        def put() -> None:
+            with path.open("rb") as file:
+                self.client.put_object(
+                    Bucket=self.bucket, Key=self._key(key), Body=file, Metadata={"sha256": digest},
+                    ChecksumSHA256=checksum(digest),
+                )  # fmt: skip
+
+        if not is_stored():
+            if size <= PART_BYTES:
+                self._call(key, lambda: repeated(put))
+            else:
+                upload = Upload(
+                    client=self.client, bucket=self.bucket, key=self._key(key), path=path, size=size, sha256=digest,
+                    is_stored=is_stored,
+                )  # fmt: skip
+                self._call(key, lambda: upload.run(moved))
         return StoredFile(key=key, size=size, sha256=digest)
 
     def get_file(self, key: str, path: Path, *, sha256: str | None = None) -> None:
+        self._get_file(key, path, sha256, lambda size: None)
+
+    def _get_file(self, key: str, path: Path, sha256: str | None, moved: Callable[[int], None]) -> None:
         head = self._head(key)
         if head is None:
             raise UserError(f"nothing is stored at {self.locate(key)}.")
         expected = sha256 or head["Metadata"].get("sha256")
         if expected is not None and path.is_file() and file_sha256(path) == expected:
             return
-        with atomic_file(path) as temporary:
-            self._call(
-                key,
-                lambda: self.client.download_file(self.bucket, self._key(key), str(temporary), Config=_TRANSFER),
-            )
-            if expected is not None:
-                check_digest(file_sha256(temporary), expected, self.locate(key))
+        if head["ContentLength"] <= PART_BYTES:
+            with atomic_file(path) as temporary:
+                temporary.write_bytes(self._read(key)[0])
+                if expected is not None:
+                    check_digest(file_sha256(temporary), expected, self.locate(key))
+            return
+        try:
+            self._get_parts(key, path, head, expected, moved)
+        except CorruptObject:
+            # Parts of an earlier attempt may have been lost with its machine: what is wrong twice is wrong there.
+            self._get_parts(key, path, head, expected, moved)
+
+    def _get_parts(
+        self, key: str, path: Path, head: dict[str, Any], expected: str | None, moved: Callable[[int], None]
+    ) -> None:
+        def get() -> None:
+            with disk_errors(path), downloaded(
+                self.client, self.bucket, self._key(key), path, size=head["ContentLength"], etag=head["ETag"],
+                moved=moved,
+            ) as partial:  # fmt: skip
+                if expected is not None:
+                    check_digest(file_sha256(partial), expected, self.locate(key))
+                partial.replace(path)
+
+        self._call(key, get)
 
     def exists(self, key: str) -> bool:
         return self._head(key) is not None
 
     def read_bytes(self, key: str) -> bytes:
-        reply = self._call(key, lambda: self.client.get_object(Bucket=self.bucket, Key=self._key(key)))
-        data: bytes = self._call(key, reply["Body"].read)
-        expected = reply["Metadata"].get("sha256")
+        data, expected = self._read(key)
         if expected is not None:
             check_digest(hashlib.sha256(data).hexdigest(), expected, self.locate(key))
         return data
 
+    def _read(self, key: str) -> tuple[bytes, str | None]:
+        """A small object's bytes, and the sha256 that it is recorded with."""
+
+        def get() -> tuple[bytes, str | None]:
+            reply = self.client.get_object(Bucket=self.bucket, Key=self._key(key))
+            return reply["Body"].read(), reply["Metadata"].get("sha256")
+
+        found: tuple[bytes, str | None] = self._call(key, lambda: repeated(get))
+        return found
+
     def write_bytes(self, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        condition = {"IfNoneMatch": "*"} if if_absent else {}
-        metadata = {"sha256": hashlib.sha256(data).hexdigest()}
+        digest = hashlib.sha256(data).hexdigest()
+        # With whose name the object is there, once a reply was lost on its way and the request was sent again.
+        writer = uuid.uuid4().hex
+        options = {"IfNoneMatch": "*", "Metadata": {"sha256": digest, "writer": writer}}
+        condition = options if if_absent else {"Metadata": {"sha256": digest}}
 
         def put() -> bool:
             for pause in _CONFLICT_PAUSES:
                 try:
                     self.client.put_object(
-                        Bucket=self.bucket, Key=self._key(key), Body=data, Metadata=metadata, **condition
+                        Bucket=self.bucket, Key=self._key(key), Body=data, ChecksumSHA256=checksum(digest), **condition
                     )
                 except ClientError as error:
                     code = error.response["Error"]["Code"]
-                    if if_absent and code in {"PreconditionFailed", "412"}:
-                        return False
+                    if if_absent and code in _PRECONDITION:
+                        head = self._head(key)
+                        return head is not None and head["Metadata"].get("writer") == writer
                     if not (if_absent and code == "ConditionalRequestConflict" and pause is not None):
                         raise
                     time.sleep(pause)
@@ -118,7 +165,7 @@ class S3Storage(Storage):
                     return True
             raise AssertionError("the last attempt returns or raises")
 
-        return bool(self._call(key, put))
+        return bool(self._call(key, lambda: repeated(put)))
 
     def list(self, prefix: str = "") -> Iterator[StoredFile]:
         start = join(self.prefix, f"{checked_key(prefix).rstrip('/')}/" if prefix else "")
@@ -129,20 +176,20 @@ class S3Storage(Storage):
             yield StoredFile(key=key, size=item["Size"], etag=item["ETag"].strip('"'))
 
     def _transfer_all(self, jobs: Sequence[TransferJob], progress: Progress, *, upload: bool) -> None:
-        def move(job: TransferJob) -> int:
-            if upload:
-                job.sha256 = self.put_file(job.path, job.key).sha256
-            else:
-                self.get_file(job.key, job.path, sha256=job.sha256)
-            return job.size
+        count = _Count(jobs, progress)
 
-        done, total = 0, sum(job.size for job in jobs)
+        def move(job: TransferJob) -> None:
+            if upload:
+                job.sha256 = self._put_file(job.path, job.key, lambda size: count.add(job, size)).sha256
+            else:
+                self._get_file(job.key, job.path, job.sha256, lambda size: count.add(job, size))
+            count.add(job, job.size)
+
         with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
             running = [pool.submit(move, job) for job in jobs]
             try:
                 for finished in as_completed(running):
-                    done += finished.result()
-                    progress.update(done, total)
+                    finished.result()
             finally:
                 for waiting in running:
                     waiting.cancel()
@@ -184,6 +231,10 @@ class S3Storage(Storage):
                 ) from error
             if code in _MISSING:
                 raise UserError(f"nothing is stored at {where}.") from error
+            if code in _PRECONDITION:
+                raise UserError(
+                    f"{where} was replaced while it was read: run again, when nobody writes there any more."
+                ) from error
             if code in _REFUSED:
                 raise UserError(
                     f"access to {where}{at} was refused ({code}): check the credentials and the bucket's policy."
@@ -195,45 +246,22 @@ class S3Storage(Storage):
             raise UserError(
                 f"no usable answer from storage{at} for {where} ({type(error).__name__}): {_AGAIN}"
             ) from error
-        except boto3.exceptions.Boto3Error as error:
-            # upload_file wraps the ClientError in its own type.
-            cause = error.__cause__ or error.__context__
-            if isinstance(cause, ClientError | BotoCoreError):
-                return self._call(key, lambda: _throw(cause))
-            raise UserError(f"the upload to {where}{at} failed ({type(error).__name__}): {_AGAIN}") from error
 
 
-def _credentials() -> tuple[tuple[tuple[str, str], ...], int]:
-    """What a client is made from: the environment, and the age of the file with keys, which may be replaced."""
-    file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-    changed = file.stat().st_mtime_ns if file.is_file() else 0
-    return tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))), changed
+class _Count:
+    """Bytes moved of several files, told by several threads. A part that was sent again counts once."""
 
+    def __init__(self, jobs: Sequence[TransferJob], progress: Progress) -> None:
+        self._moved = {job.key: 0 for job in jobs}
+        self._done, self._total = 0, sum(job.size for job in jobs)
+        self._progress, self._lock = progress, threading.Lock()
 
-@functools.lru_cache(maxsize=8)
-def _client(environment: tuple[tuple[str, str], ...], credentials_file: int) -> Any:
-    """One for all storages with the same credentials: making a client takes 0.2 s of arithmetic, a request 5 ms."""
-    return boto3.Session().client(
-        "s3",
-        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        config=Config(
-            retries={"max_attempts": 5, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=_CONNECTIONS,
-        ),
-    )
+    def add(self, job: TransferJob, size: int) -> None:
+        with self._lock:
+            new = min(size, job.size - self._moved[job.key])
+            self._moved[job.key] += new
+            self._done += new
+            self._progress.update(self._done, self._total)
 
 
 _AGAIN = "check that it runs and can be reached, then run again; what was moved is kept."
-
-
-def _throw(error: Exception) -> Any:
-    raise error
-
-
-def _without_credentials(url: str | None) -> str | None:
-    if url is None:
-        return None
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,8 +1,12 @@
 """An S3 server on loopback (moto) that can be told to fail."""
 
+import base64
+import hashlib
+import io
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import boto3
@@ -13,17 +17,27 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 @dataclass
 class Faults:
-    """Faults of the next replies: each entry is taken by one request that `when` matches."""
+    """Faults of the next replies: each entry is taken by one request that `when` matches.
 
-    pending: list[str] = field(default_factory=list)  # "503" | "cut" (the body stops in the middle)
+    "503" | "429": the server is busy. "cut": the body stops in the middle. "flip": a byte of the body is another one.
+    "drop": the connection ends, nothing was done. "lost": all was done, and the connection ends without an answer.
+    "broken": a byte of what was sent is another one when it arrives. "": none.
+    """
+
+    pending: list[str] = field(default_factory=list)
     when: Callable[[dict[str, Any]], bool] = lambda environ: True
     met: int = 0
 
     def take(self, environ: dict[str, Any]) -> str | None:
-        if self.pending and self.when(environ):
-            self.met += 1
-            return self.pending.pop(0)
-        return None
+        if not self.pending or not self.when(environ):
+            return None
+        with _LOCK:
+            fault = self.pending.pop(0) if self.pending else ""
+            self.met += fault != ""
+            return fault or None
+
+
+_LOCK = Lock()
 
 
 @dataclass(frozen=True)
@@ -32,6 +46,28 @@ class S3Server:
     client: Any
     faults: Faults
     requests: list[str]
+
+
+def _hang_up(environ: dict[str, Any]) -> Iterable[bytes]:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    return [b""]
+
+
+def _refuse_broken_body(
+    environ: dict[str, Any], start_response: Callable[..., Any], *, broken: bool
+) -> Iterable[bytes] | None:
+    """What S3 does and moto does not: bytes that do not fit their checksum are refused."""
+    said = environ.get("HTTP_X_AMZ_CHECKSUM_SHA256")
+    if said is None:
+        return None
+    data = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"] or 0))
+    data = bytes([data[0] ^ 1]) + data[1:] if broken else data
+    environ["wsgi.input"] = io.BytesIO(data)
+    if base64.b64encode(hashlib.sha256(data).digest()).decode() == said:
+        return None
+    text = b"<Error><Code>BadDigest</Code><Message>The checksum did not match</Message></Error>"
+    start_response("400 Bad Request", [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))])
+    return [text]
 
 
 class _Quiet(WSGIRequestHandler):
@@ -44,15 +80,27 @@ def _server() -> Iterator[S3Server]:
     application, faults, requests = DomainDispatcherApplication(create_backend_app), Faults(), []
 
     def faulty(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        query = f"?{environ['QUERY_STRING']}" if environ["QUERY_STRING"] else ""
+        requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}{query}")
         fault = faults.take(environ)
-        if fault == "503":
-            start_response("503 Slow Down", [("Content-Length", "0")])
+        if fault in ("503", "429"):
+            start_response(f"{fault} Slow Down", [("Content-Length", "0")])
             return [b""]
+        if fault == "drop":
+            start_response("200 OK", [("Content-Length", "0")])
+            return _hang_up(environ)
+        refused = _refuse_broken_body(environ, start_response, broken=fault == "broken")
+        if refused is not None:
+            return refused
         body = application(environ, start_response)
-        if fault == "cut":
+        if fault == "lost":
+            list(body)
+            return _hang_up(environ)
+        if fault in ("cut", "flip"):
             whole = b"".join(body)
-            return [whole[: len(whole) // 2]]
+            half = len(whole) // 2
+            rest = bytes([whole[half] ^ 1]) + whole[half + 1 :] if fault == "flip" and whole else b""
+            return [whole[:half], rest]
         return body
 
     server = make_server("127.0.0.1", 0, faulty, threaded=True, request_handler=_Quiet)
@@ -84,5 +132,7 @@ def s3(_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     faults.met, faults.when = 0, lambda environ: True
     for item in _server.client.list_objects_v2(Bucket="artefacts").get("Contents", []):
         _server.client.delete_object(Bucket="artefacts", Key=item["Key"])
+    for item in _server.client.list_multipart_uploads(Bucket="artefacts").get("Uploads", []):
+        _server.client.abort_multipart_upload(Bucket="artefacts", Key=item["Key"], UploadId=item["UploadId"])
     _server.requests.clear()
     return _server
