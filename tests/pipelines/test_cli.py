@@ -30,6 +30,7 @@ EXPECTED = {
     "data validate": {"path", "--output", "--decisions", "--thresholds", "--reference", "--holdout"},
     "data map": {"path", "--robot", "--output"},
     "data release": {"name", "--run", "--remote", *DATA},
+    "annotate review": {"dataset", "annotations", "--run", "--output", "--reviewer", "--sample", "--port"},
     "annotate sample": {"annotations", "--output", "--least-confident", "--control", "--seed"},
     "annotate errors": {"dataset", "sample", "reviewed", "--tolerance", "--json"},
     "annotate agreement": {"dataset", "first", "second", "--tolerance", "--consensus", "--json"},

@@ -1,0 +1,144 @@
+"""The file that a review is kept in: read anew when another process wrote it, written whole, under a lock."""
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from components.annotate.review.edits import Row, revision, settle
+from model.data.annotations import read_annotations, write_annotations
+from model.errors import UserError
+
+
+class Changed(Exception):
+    """Somebody else saved the episode since `base` was read; `rows` are what it is now."""
+
+    def __init__(self, episode: int, rows: Sequence[Row]) -> None:
+        super().__init__(f"episode {episode} was saved by somebody else in the meantime")
+        self.rows = rows
+
+
+class ReviewFile:
+    """The rows of every episode, as annotated and as reviewed since.
+
+    Args:
+        path: the reviewed file; made by the first save.
+        annotated: rows that the review starts from. Where the file has the episode already, the file counts.
+        lengths: frames of each episode of the dataset.
+
+    Raises:
+        UserError: the file cannot be read or written, or has rows that the dataset has no frames for.
+    """
+
+    def __init__(self, path: Path, annotated: Sequence[Row], lengths: Mapping[int, int]) -> None:
+        self.path = path
+        self._lengths = lengths
+        self._annotated = _by_episode(annotated, lengths, "the annotations")
+        self._lock = threading.RLock()
+        self._seen: tuple[int, ...] | None = None
+        self._rows: dict[int, list[dict[str, Any]]] = {}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone():
+                self._read()
+        except OSError as error:
+            raise UserError(
+                f"the review cannot be kept in '{path}' ({error.strerror or error}): give another --output."
+            ) from error
+
+    def episodes(self) -> Mapping[int, list[dict[str, Any]]]:
+        """Rows by episode, in order; do not change them."""
+        with self._lock:
+            self._read()
+            return self._rows
+
+    def save(self, episode: int, base: str, given: Sequence[Row], *, reviewer: str, now: str) -> list[dict[str, Any]]:
+        """Puts a reviewer's segments in place of an episode's; the whole file is on the disk when this returns.
+
+        Args:
+            base: revision of the rows that the reviewer was shown.
+
+        Raises:
+            Changed: the episode is not what the reviewer was shown.
+            UserError: there is no such episode, or the segments are not right (`edits.settle`).
+        """
+        return self.save_all({episode: (base, given)}, reviewer=reviewer, now=now)[episode]
+
+    def save_all(
+        self, changes: Mapping[int, tuple[str, Sequence[Row]]], *, reviewer: str, now: str
+    ) -> dict[int, list[dict[str, Any]]]:
+        """As `save`, of several episodes: all of them or, where one is refused, none."""
+        with self._alone():
+            self._read()
+            settled = {}
+            for episode, (base, given) in changes.items():
+                stored = self.rows(episode)
+                if base != revision(stored):
+                    raise Changed(episode, stored)
+                known = [*stored, *self._annotated.get(episode, ())]
+                settled[episode] = settle(
+                    episode, given, known, length=self._lengths[episode], reviewer=reviewer, now=now
+                )
+            if any(self._rows[episode] != rows for episode, rows in settled.items()):
+                self._write({**self._rows, **settled})
+            return settled
+
+    def rows(self, episode: int) -> list[dict[str, Any]]:
+        """The rows of one episode.
+
+        Raises:
+            UserError: it has none.
+        """
+        rows = self.episodes().get(episode)
+        if rows is None:
+            raise UserError(f"episode {episode} has no segments to review: choose one of the list.")
+        return rows
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Excludes the other threads and the other processes that keep a review in this file."""
+        with self._lock, self.path.with_name(f".{self.path.name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _read(self) -> None:
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            self._seen, self._rows = None, self._annotated
+            return
+        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if seen != self._seen:
+            reviewed = _by_episode(read_annotations(self.path), self._lengths, str(self.path))
+            self._rows = dict(sorted({**self._annotated, **reviewed}.items()))
+            self._seen = seen
+
+    def _write(self, rows: dict[int, list[dict[str, Any]]]) -> None:
+        new = f".{self.path.name}.new"
+        try:
+            write_annotations(self.path.parent, [row for episode in rows.values() for row in episode], new)
+            written = self.path.with_name(new)
+            with written.open("rb") as file:
+                os.fsync(file.fileno())
+            written.replace(self.path)
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error.strerror or error}), what you did is not saved: make room or "
+                "make the folder writable, then save again."
+            ) from error
+
+
+def _by_episode(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in sorted(rows, key=lambda row: (row["episode"], row["start"])):
+        length = lengths.get(row["episode"], 0)
+        if row["end"] > length:
+            raise UserError(
+                f"{source}: episode {row['episode']} has a segment to frame {row['end']}, the dataset has {length} "
+                "frames of it; give the annotations and the dataset of one run."
+            )
+        found.setdefault(row["episode"], []).append(dict(row))
+    return found
