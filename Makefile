@@ -35,7 +35,7 @@ lint: set-up-dev
 	.venv/bin/lint-imports
 
 test: lint
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: set-up-dev
 	$(PYTHON) -m pytest -m soak $(ARGS)

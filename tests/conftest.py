@@ -17,6 +17,12 @@ os.environ.update(
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: two workers take a file each, and the last files of a run are to be short."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of reference data beside the checkout; skips only where there is none, what it lacks fails."""
