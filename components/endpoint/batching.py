@@ -13,7 +13,6 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from components.endpoint.errors import BadObservation, Expired, Superseded, TooM
 from components.endpoint.metrics import Metrics
 from components.endpoint.observations import Request
 from components.endpoint.realtime import RunningChunk
-from components.endpoint.runner import ModelRunner, Timed
+from components.endpoint.runner import ModelRunner, Outcome
 from components.endpoint.served import Served
 from components.endpoint.sessions import Session
 from model.errors import UserError
@@ -260,15 +259,12 @@ class Batcher:
     def _start(self, what: "list[Work] | _Job", call: Callable[[], Any]) -> None:
         loop = asyncio.get_running_loop()
         self._running, self._busy_until = what, 0.0
-        self._runner.start(call).add_done_callback(
-            lambda future: loop.call_soon_threadsafe(self._finished, what, future)
-        )
+        self._runner.start(call, lambda outcome: loop.call_soon_threadsafe(self._finished, what, outcome))
 
-    def _finished(self, what: "list[Work] | _Job", future: "Future[Timed[Any]]") -> None:
+    def _finished(self, what: "list[Work] | _Job", outcome: Outcome) -> None:
         """On the loop again. The next call starts first, so that the model does not wait while replies are sent."""
         self._running = None
-        failed = future.cancelled() or future.exception() is not None
-        if isinstance(what, list) and len(what) > 1 and failed:
+        if isinstance(what, list) and len(what) > 1 and outcome.error is not None:
             # One by one: an observation that breaks the model harms nobody else.
             for work in reversed(what):
                 work.alone = True
@@ -277,38 +273,36 @@ class Batcher:
             return
         self._dispatch()
         if isinstance(what, _Job):
-            _settle(what.future, future)
-        elif failed:
-            _settle(what[0].future, future)
+            _settle(what.future, outcome)
+        elif outcome.error is not None:
+            _settle(what[0].future, outcome)
         else:
-            self._hand_out(what, future.result())
+            self._hand_out(what, outcome)
         self._metrics.set("queue_depth", self.pending)
 
-    def _hand_out(self, batch: list[Work], timed: Timed[np.ndarray]) -> None:
+    def _hand_out(self, batch: list[Work], outcome: Outcome) -> None:
         size, version, first = sum(len(work.requests) for work in batch), batch[0].served.model_version, 0
-        self._cost.saw(size, timed.seconds)
+        self._cost.saw(size, outcome.seconds)
         self._metrics.observe("batch_size", size, version=version)
-        self._metrics.observe("stage_seconds", timed.seconds, version=version, stage="model")
+        self._metrics.observe("stage_seconds", outcome.seconds, version=version, stage="model")
         for work in batch:
-            mine = timed.value[first : first + len(work.requests)]
+            mine = outcome.value[first : first + len(work.requests)]
             first += len(work.requests)
             waited = work.started - work.arrived
             self._metrics.observe("stage_seconds", waited, version=version, stage="queue")
             if not work.future.done():
-                answered = Answered(actions=mine, queue_seconds=waited, model_seconds=timed.seconds, batch=size)
+                answered = Answered(actions=mine, queue_seconds=waited, model_seconds=outcome.seconds, batch=size)
                 work.future.set_result(answered)
 
 
-def _settle(waiting: "asyncio.Future[Any]", future: "Future[Timed[Any]]") -> None:
+def _settle(waiting: "asyncio.Future[Any]", outcome: Outcome) -> None:
     """Hands a call's result or exception to who waits for it, if anybody still does."""
     if waiting.done():
         return
-    if future.cancelled():
-        waiting.cancel()
-    elif (error := future.exception()) is not None:
-        waiting.set_exception(error)
+    if outcome.error is not None:
+        waiting.set_exception(outcome.error)
     else:
-        waiting.set_result(future.result().value)
+        waiting.set_result(outcome.value)
 
 
 def infer(

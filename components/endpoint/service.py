@@ -31,6 +31,7 @@ from components.endpoint.shadow import Shadowing
 PROTOCOL = "openpi"
 MAX_DEADLINE_SECONDS = 600.0
 _HOUSEKEEPING_SECONDS = 1.0
+_LOOK_SECONDS = 0.002  # a thread begins within; a model that is faster is looked at before its reply
 
 
 @dataclass(kw_only=True, eq=False)
@@ -40,7 +41,8 @@ class Asked:
     Attributes:
         arrived: by `time.perf_counter`.
         waits: for the model's answer, which has not been taken yet.
-        alarms: texts, of its observations.
+        looking: at its observations, will soon be done.
+        alarms: texts, that came of it.
     """
 
     message: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Asked:
     work: Work | None = None
     waits: bool = False
     is_batch: bool = False
+    looking: asyncio.TimerHandle | None = None
     alarms: list[str] = field(default_factory=list)
 
 
@@ -321,15 +324,24 @@ class Service:
         self.batcher.enter(work)
         asked.work, asked.waits = work, True
         session.pending += 1
-        # At the input, for alarms, while the model has it.
-        robot = f"{session.client}/{message.get('session_id', '')}"
-        asked.alarms = self.watches.look(robot, served, requests)
+        # At the input, for alarms, while the model has it: in a moment, as the model's thread cannot begin meanwhile.
+        asked.looking = asyncio.get_running_loop().call_later(_LOOK_SECONDS, self._look, asked)
+
+    def _look(self, asked: Asked) -> None:
+        """Once: when its time has come, or when the model was faster."""
+        work, looking, asked.looking = asked.work, asked.looking, None
+        if looking is None or work is None:
+            return
+        looking.cancel()
+        robot = f"{asked.session.client}/{asked.message.get('session_id', '')}"
+        asked.alarms = self.watches.look(robot, work.served, work.requests)
 
     def _answered(self, asked: Asked, answered: Answered) -> dict[str, Any]:
         """The reply with the model's actions, as far as the guard lets them through."""
         episode, work = asked.episode, asked.work
         assert episode is not None and work is not None, "what has an answer was asked"
         served, version = work.served, work.served.model_version
+        self._look(asked)
         guarded = [
             self._guarded(actions, request, served)
             for actions, request in zip(answered.actions, work.requests, strict=True)

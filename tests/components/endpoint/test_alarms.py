@@ -204,11 +204,26 @@ def test_alarms_are_counted_logged_once_and_kept_apart_by_robot(statistics, bund
     assert watches.look("robot-1", served, [odd()]) == []
 
 
-def test_the_reply_tells_the_robot(start, slow_bundle, observation, robot):
-    server = start(slow_bundle())
+@pytest.mark.parametrize("seconds", [0, 0.05])
+def test_the_reply_tells_the_robot(start, slow_bundle, observation, robot, seconds):
+    server = start(slow_bundle(seconds=seconds))
     odd = observation | {"observation.state": np.full(14, 40.0, dtype=np.float32)}
     with robot(server.host) as client:
         replies = [client.ask(odd) for _ in range(SUSTAINED)] + [client.ask(observation)]
     assert ["alarms" in reply for reply in replies] == [False] * (SUSTAINED - 1) + [True, False]
     assert "other units" in replies[SUSTAINED - 1]["alarms"][0]
     assert replies[SUSTAINED - 1]["actions"].shape == (10, 14)
+
+
+def test_the_model_begins_before_its_input_is_looked_at(start, slow_bundle, observation, robot, monkeypatch):
+    server, look, begun = start(slow_bundle(seconds=0.5)), Watches.look, []
+
+    def noted(watches, *arguments):
+        begun.append(server.service.runner.running_seconds() > 0)
+        return look(watches, *arguments)
+
+    monkeypatch.setattr(Watches, "look", noted)
+    with robot(server.host) as client:
+        for _ in range(3):
+            client.ask(observation)
+    assert len(begun) == 3 and any(begun)  # any: a busy machine may begin late

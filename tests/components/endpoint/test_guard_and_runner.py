@@ -1,5 +1,6 @@
 """What may reach a robot, and the thread that the model runs on."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -49,6 +50,7 @@ def test_the_shape_is_held_to_the_contract(contract):
 
 
 FAULTS = """
+import queue
 import resource
 from components.endpoint.runner import ModelRunner
 
@@ -58,8 +60,10 @@ def work():
     del data
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 
-runner = ModelRunner()
-faults = [runner.start(work).result().value for _ in range(20)]
+runner, done, faults = ModelRunner(), queue.SimpleQueue(), []
+for _ in range(20):
+    runner.start(work, done.put)
+    faults.append(done.get().value)
 runner.close()
 print(faults[-1])
 """
@@ -81,20 +85,35 @@ def test_calls_run_one_at_a_time_in_order_off_the_loop():
         order.append(i)
         return i
 
-    results = [future.result() for future in [runner.start(lambda i=i: work(i)) for i in range(5)]]
+    done = queue.SimpleQueue()
+    for i in range(5):
+        runner.start(lambda i=i: work(i), done.put)
+    results = [done.get(timeout=60) for _ in range(5)]
     assert [r.value for r in results] == order == list(range(5))
     assert len(threads) == 1 and threads != {threading.main_thread().name}
     assert results[0].seconds >= 0.01 and runner.running_seconds() == 0
     runner.close()
 
 
-def test_what_a_call_raises_is_in_its_future_and_the_next_one_runs():
-    runner = ModelRunner()
+def test_what_a_call_raises_is_its_outcome_and_the_next_one_runs():
+    runner, done = ModelRunner(), queue.SimpleQueue()
 
     def fail():
         raise RuntimeError("weights on fire")
 
-    with pytest.raises(RuntimeError, match="weights on fire"):
-        runner.start(fail).result()
-    assert runner.start(lambda: 3).result().value == 3 and runner.running_seconds() == 0
+    runner.start(fail, done.put)
+    assert str(done.get(timeout=60).error) == "weights on fire"
+    runner.start(lambda: 3, done.put)
+    outcome = done.get(timeout=60)
+    assert outcome.value == 3 and outcome.error is None and runner.running_seconds() == 0
     runner.close()
+
+
+def test_the_end_waits_for_what_was_started_and_nothing_starts_after_it():
+    runner, done = ModelRunner(), queue.SimpleQueue()
+    runner.start(lambda: time.sleep(0.05), done.put)
+    runner.start(lambda: 4, done.put)
+    runner.close()
+    assert [done.get(block=False).value for _ in range(2)] == [None, 4]
+    with pytest.raises(RuntimeError, match="has ended"):
+        runner.start(lambda: 5, done.put)
