@@ -18,6 +18,7 @@ from components.artifacts import SCRATCH, Artifact, digest_of, fingerprint, hash
 from components.code_version import code_version
 from components.progress import StepProgress, open_progress
 from components.records import load_artifact
+from components.secrets import redacted
 from components.sources import source_digests
 from components.steps import Step, make_parameters, parameter_values
 from model.errors import UserError
@@ -235,9 +236,9 @@ def report(step: str, error: BaseException, run_id: str | None) -> dict[str, Any
     values = {
         "step": step,
         "type": type(error).__name__,
-        "message": str(error) or type(error).__name__,
+        "message": redacted(str(error)) or type(error).__name__,
         "user": isinstance(error, UserError),
-        "traceback": "".join(traceback.format_exception(error)),
+        "traceback": redacted("".join(traceback.format_exception(error))),
     }
     print(f"{ERROR_MARK}{json.dumps(values)}", flush=True)
     if run_id is not None and not is_full_disk(error):

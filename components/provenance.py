@@ -14,6 +14,7 @@ from typing import Any
 
 from components import state
 from components.adapters.versioning import CodeState, Git
+from components.secrets import BLOT, is_secret_name, redacted
 from model.errors import UserError
 
 SCHEMA_VERSION = 2  # 1 had no images, and of the data no digests
@@ -24,9 +25,6 @@ COMMIT = "LINGBOT_COMMIT"  # the commit that this process' image was built from:
 # What of the processor changes results or speed: the widest arithmetic that libraries choose by.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-# Values after these on a command line, and passwords in addresses, are not for a record.
-_SECRET_NAME = re.compile(r"(key|token|secret|password|credential)", re.IGNORECASE)
-_ADDRESS_PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -146,9 +144,9 @@ def _without_secrets(arguments: list[str]) -> Iterator[str]:
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if hide:
-            yield "***"
-        elif equals and _SECRET_NAME.search(name):
-            yield f"{name}=***"
+            yield BLOT
+        elif equals and is_secret_name(name):
+            yield f"{name}={BLOT}"
         else:
-            yield _ADDRESS_PASSWORD.sub(r"\1***@", argument)
-        hide = not equals and argument.startswith("--") and bool(_SECRET_NAME.search(argument))
+            yield redacted(argument)
+        hide = not equals and argument.startswith("--") and is_secret_name(argument)

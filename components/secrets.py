@@ -13,7 +13,10 @@ _NAME = re.compile(r"(key|token|secret|password|passwd|credential)", re.IGNORECA
 # Names that only look like it: a key's place, its public half, how many tokens.
 _PUBLIC = re.compile(r"(_FILE|_PATH|_DIR|_URI|_URL|PUBLIC_KEY|TOKENS|PARALLELISM)$", re.IGNORECASE)
 _PASSWORD = re.compile(r"(\w+://)[^/@\s]+@")
-_SIGNED = re.compile(r"[?&](X-Amz-(Signature|Credential|Security-Token)|Signature|sig|token|password)=", re.IGNORECASE)
+_SIGNED = re.compile(
+    r"(?P<name>[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|Signature|sig|token|password)=)[^&\s]*",
+    re.IGNORECASE,
+)
 _SHORTEST = 8  # a shorter value stands in too many words to be blotted out
 BLOT = "***"
 
@@ -21,11 +24,6 @@ BLOT = "***"
 def is_secret_name(name: str) -> bool:
     """Whether a variable or an option of this name holds a credential."""
     return bool(_NAME.search(name))
-
-
-def without_password(text: str) -> str:
-    """The text with what stands before the @ of each address blotted out."""
-    return _PASSWORD.sub(rf"\1{BLOT}@", text)
 
 
 def refuse_in_address(name: str, value: str) -> None:
@@ -48,7 +46,7 @@ def refuse_in_settings(name: str, variable: str, value: str) -> None:
 
 
 def redacted(text: str) -> str:
-    """The text without the values of this process's secret variables, and without passwords in addresses."""
+    """The text without the values of this process's secret variables, and without credentials in addresses."""
     values = {
         value
         for name, value in os.environ.items()
@@ -56,4 +54,4 @@ def redacted(text: str) -> str:
     }
     for value in sorted(values, key=len, reverse=True):
         text = text.replace(value, BLOT)
-    return without_password(text)
+    return _SIGNED.sub(rf"\g<name>{BLOT}", _PASSWORD.sub(rf"\1{BLOT}@", text))

@@ -28,11 +28,11 @@ def source_digests(step: Step, values: Mapping[str, Any]) -> dict[str, str]:
 def source_digest(name: str, value: str) -> str:
     """The digest of a file or a folder on disk (over the content), or of what lies at an s3:// address.
 
-    The latter is over names, sizes and the sha256 that our own uploads record: nothing is downloaded for it.
+    The latter is over names, sizes and the tags that a bucket gives to bytes: nothing is downloaded for it.
     """
     storage = Storage.from_url(value)
     if not isinstance(storage, FolderStorage):
-        files = [(file.key, file.size, file.sha256) for file in storage.list()]
+        files = [(file.key, file.size, file.etag) for file in storage.list()]
         if not files:
             raise UserError(
                 f"{name} is '{value}': nothing is stored there; give the address of a folder that holds files"

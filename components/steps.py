@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.secrets import refuse_in_address
 from model.errors import UserError, unknown_name
 
 
@@ -259,6 +260,7 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
     if expected is float and is_number:
         return float(value)
     if expected is str and isinstance(value, str):
+        refuse_in_address(name, value)  # parameters go into every record
         return value
     hint = " (YAML takes 1e-3 for text: write 1.0e-3)" if expected is float and "e" in str(value).lower() else ""
     raise UserError(f"{name} is {value!r}: it must be {_TYPE_NAMES[expected]}{hint}")

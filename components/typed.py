@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, TypeVar
 
+from components.secrets import refuse_in_settings
 from components.steps import check_value
 from model.errors import UserError, unknown_name
 
@@ -89,6 +90,8 @@ def environment(plain: Mapping[str, str], secrets: Mapping[str, str]) -> None:
     """UserError unless these are variables of a container: by value, and as `secret/key`."""
     for variable in (*plain, *secrets):
         match("a name in environment or secrets", variable, VARIABLE, "letters, digits and underscores")
+    for variable, value in plain.items():
+        refuse_in_settings("environment", variable, value)
     for variable, secret in secrets.items():
         match(f"secrets.{variable}", secret, SECRET, "the secret's name and its key, for example s3/access-key")
     both = sorted(plain.keys() & secrets.keys())
