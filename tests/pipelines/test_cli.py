@@ -34,6 +34,9 @@ EXPECTED = {
     "annotate sample": {"annotations", "--output", "--least-confident", "--control", "--seed"},
     "annotate errors": {"dataset", "sample", "reviewed", "--tolerance", "--json"},
     "annotate agreement": {"dataset", "first", "second", "--tolerance", "--consensus", "--json"},
+    "annotate diversity": {
+        "dataset", "annotations", "--train", "--test", "--holdout-fraction", "--seed", "--top", "--output",
+    },
     "annotate checkpoints": {"dataset", "annotations", "--output", "--benchmark", "--min-share"},
     "evaluate closed": {
         "bundle", "--packed", "--task", "--other-task", "--conditions", "--trials", "--first-seed", "--execute-steps",

@@ -1,0 +1,101 @@
+"""`lingbot annotate diversity`: how diverse the atomic actions of training and test sets are."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from components.annotate.diversity import Action, Coverage
+
+HELP = "word clouds and frequencies of atomic actions, and how much of the test set training does not show"
+SHOWN = 25  # lines of the table, the rest is in coverage.csv
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    pair: dict[str, Any] = {"nargs": 2, "action": "append", "default": [], "metavar": ("DATASET", "ANNOTATIONS")}
+    parser.add_argument("dataset", metavar="DATASET", help="a LeRobot dataset of the training set")
+    parser.add_argument("annotations", metavar="ANNOTATIONS", help="its annotations: a folder or a .parquet")
+    parser.add_argument("--train", help="a further dataset of the training set; may be repeated", **pair)
+    parser.add_argument("--test", help="a dataset of the test set, instead of the holdout; may be repeated", **pair)
+    parser.add_argument(
+        "--holdout-fraction", type=float, default=0.05, metavar="SHARE",
+        help="without --test: the episodes that pack holds out by this share are the test set (default 0.05)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of that split, as pack.seed (default 0)")
+    parser.add_argument(
+        "--top", type=int, default=100, metavar="N", help="what counts as most frequent in training (default 100)"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="diversity.png, frequencies.csv and coverage.csv")
+
+
+def run(args: argparse.Namespace) -> int:
+    from components.annotate.diversity import TEST, TRAIN, measure, ranked, write_tables
+    from model.errors import UserError
+    from pipelines.tables import print_table
+
+    if args.top < 1:
+        raise UserError(f"--top is {args.top}: it must be at least 1.")
+    if not 0 <= args.holdout_fraction < 1:
+        raise UserError(f"--holdout-fraction is {args.holdout_fraction:g}: it is a share, choose 0 to below 1.")
+    if args.output is not None and not args.output.parent.is_dir():
+        raise UserError(f"--output is '{args.output}', but there is no folder {args.output.parent}: make it first.")
+    holdout = 0.0 if args.test else args.holdout_fraction
+    actions: list[Action] = []
+    for dataset, annotations in [(args.dataset, args.annotations), *args.train]:
+        actions += _actions(dataset, annotations, TRAIN, holdout, args.seed)
+    for dataset, annotations in args.test:
+        actions += _actions(dataset, annotations, TEST, 0.0, args.seed)
+    found = measure(actions, most_frequent=args.top)
+    lines = [
+        ["robot", "task", "train", "different", "test", "different", f"outside top {args.top}", "of segments", "unseen"]
+    ]
+    lines += [_line(one) for one in found.coverage[:SHOWN]]
+    print_table(lines)
+    if len(found.coverage) > SHOWN:
+        print(f"... and {len(found.coverage) - SHOWN} more")
+    total = found.train.total()
+    frequent = (f"{action} {found.train[action] / total:.0%}" for action in ranked(found.train)[:5])
+    print(f"most frequent in training: {', '.join(frequent)}")
+    if args.output is not None:
+        from components.annotate.diversity_picture import save_picture
+
+        args.output.mkdir(exist_ok=True)
+        picture = args.output / "diversity.png"
+        save_picture(picture, found)
+        for path in (picture, *write_tables(found, args.output)):
+            print(path)
+    return 0
+
+
+def _actions(dataset: str, annotations: str, split: str, holdout: float, seed: int) -> "Iterator[Action]":
+    """The annotated segments of a dataset; those of held-out episodes are of the test set."""
+    from components.adapters.filesystem import open_dataset
+    from components.annotate.diversity import TEST, Action, phrase
+    from model.data.annotations import read_annotations
+    from model.data.packed_format import HOLDOUT
+    from model.data.packing_plan import split_episodes
+    from model.errors import UserError
+    from model.robots import find_robot
+
+    opened, rows = open_dataset(dataset), read_annotations(Path(annotations))
+    tasks = {episode.index: episode.instruction for episode in opened.episodes}
+    for row in rows:
+        if row["episode"] not in tasks:
+            raise UserError(
+                f"{annotations} has episode {row['episode']}, {dataset} has none of that number: give what belongs "
+                "together."
+            )
+    robot = find_robot(opened.info).id
+    sides = split_episodes(sorted({row["episode"] for row in rows}), holdout, seed)
+    for row in rows:
+        side = TEST if sides[row["episode"]] == HOLDOUT else split
+        yield Action(phrase=phrase(row), robot=robot, task=tasks[row["episode"]], split=side)
+
+
+def _line(one: "Coverage") -> list[str]:
+    shares = ["" if share is None else f"{share:.0%}" for share in (one.outside_share, one.outside_segment_share)]
+    counts = (one.train_segments, one.train_actions, one.test_segments, one.test_actions)
+    names = [one.robot or "all", one.task or "all"]
+    return [*names, *map(str, counts), *shares, str(one.unseen) if one.test_actions else ""]
