@@ -6,7 +6,7 @@ from types import ModuleType
 
 HELP = "review annotations, sample them, compare reviewers, and see how diverse they are"
 
-ACTIONS = ("review", "sample", "errors", "agreement", "checkpoints", "diversity")  # in the order of help
+ACTIONS = ("review", "export", "import", "sample", "errors", "agreement", "checkpoints", "diversity")  # in the order of help
 
 
 def load_action(name: str) -> ModuleType:

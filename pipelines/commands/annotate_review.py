@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from components.annotate.episodes import is_finished
     from components.annotate.review.app import create_app
-    from components.annotate.review.edits import is_accepted
     from components.annotate.review.server import listen, serve
     from components.annotate.review.store import ReviewFile
     from model.data.annotations import read_annotations
@@ -53,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
 
     def announce(address: str) -> None:
         listed = list(episodes) if sample is None else sample
-        done = sum(is_accepted(episodes[episode]) for episode in listed)
+        done = sum(is_finished(episodes[episode]) for episode in listed)
         print(f"review of {name} by {reviewer}: {done} of {len(listed)} episodes accepted", flush=True)
         print(f"saved in {args.output} with every change; Ctrl-C ends", flush=True)
         print(f"open {address}", flush=True)
 
     serve(app, listener, announce)
-    done = sum(is_accepted(rows) for rows in file.episodes().values())
+    done = sum(is_finished(rows) for rows in file.episodes().values())
     if args.output.exists():
         print(f"{done} episodes accepted; they are used with --set annotate.reviewed={args.output}")
     return 0

@@ -31,6 +31,8 @@ EXPECTED = {
     "data map": {"path", "--robot", "--output"},
     "data release": {"name", "--run", "--remote", *DATA},
     "annotate review": {"dataset", "annotations", "--run", "--output", "--reviewer", "--sample", "--port"},
+    "annotate export": {"dataset", "annotations", "--output", "--video-url", "--no-clips"},
+    "annotate import": {"dataset", "tasks", "--output", "--annotator", "--replace"},
     "annotate sample": {"annotations", "--output", "--least-confident", "--control", "--seed"},
     "annotate errors": {"dataset", "sample", "reviewed", "--tolerance", "--json"},
     "annotate agreement": {"dataset", "first", "second", "--tolerance", "--consensus", "--json"},

@@ -14,11 +14,12 @@ from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from components.annotate.episodes import Row
 from components.annotate.review.curves import panels
-from components.annotate.review.edits import Row, revision
+from components.annotate.review.edits import revision
 from components.annotate.review.listing import Filter, Listing, Order, State
 from components.annotate.review.pictures import BLOCK, Pictures
-from components.annotate.review.store import Changed, ReviewFile
+from components.annotate.review.store import Change, Changed, ReviewFile
 from model.data.segmentation import ACTIONS
 from model.errors import UserError
 
@@ -113,7 +114,8 @@ def create_app(
         episode: int, base: Annotated[str, Body()], rows: Annotated[list[dict[str, Any]], Body()]
     ) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return _rows(file.save(episode, base, rows, reviewer=reviewer, now=now))
+        change = Change(base=base, segments=rows, reviewer=reviewer, now=now)
+        return _rows(file.save({episode: change})[episode])
 
     @app.get("/api/episodes/{episode}/curves")
     def curves(episode: int) -> list[dict[str, Any]]:

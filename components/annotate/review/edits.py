@@ -1,14 +1,14 @@
 """What a reviewer may make of an episode's segments, and what is recorded of who did it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from components import state
+from components.annotate.episodes import Row
 from model.data.annotations import ACCEPTED, COLUMNS, UNREVIEWED
 from model.errors import UserError, unknown_name
 
-Row = Mapping[str, Any]
 ARMS = ("left", "right", "both", "robot", "")  # as `sentences.arm_name` has them
 TEXTS = ("atomic_action", "arm", "task", "sub_task", "verb", "objects")
 # what a reviewer says of a segment; every other column follows from it
@@ -77,11 +77,6 @@ def checked(episode: int, given: Sequence[Row], length: int, *, known: Sequence[
     return segments
 
 
-def is_accepted(rows: Sequence[Row]) -> bool:
-    """Whether a person has accepted every segment of the episode."""
-    return bool(rows) and all(row["review_state"] == ACCEPTED for row in rows)
-
-
 def _segment(episode: int, number: int, given: Row) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for name in EDITABLE:
@@ -97,7 +92,11 @@ def _segment(episode: int, number: int, given: Row) -> dict[str, Any]:
 
 
 def _said(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in EDITABLE)
+    return _words(row, EDITABLE)
+
+
+def _words(row: Row, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(row[name].strip() if isinstance(row[name], str) else row[name] for name in names)
 
 
 def _place(episode: int, row: Row) -> str:
@@ -111,11 +110,10 @@ def _settled(episode: int, segment: Row, known: Sequence[Row], reviewer: str, no
     starts = {row["start"]: row["start_confidence"] for row in reversed(known)}
     ends = {row["end"]: row["end_confidence"] for row in reversed(known)}
     start, end = starts.get(segment["start"], CERTAIN), ends.get(segment["end"], CERTAIN)
-    sources = {tuple(row[name] for name in TEXTS): row["source"] for row in reversed(known)}
     return {
         "episode": episode,
         **{name: segment[name] for name in EDITABLE},
-        "source": sources.get(tuple(segment[name] for name in TEXTS), reviewer),
+        "source": _source(segment, known, reviewer),
         "confidence": min(start, end),
         "start_confidence": start,
         "end_confidence": end,
@@ -123,3 +121,14 @@ def _settled(episode: int, segment: Row, known: Sequence[Row], reviewer: str, no
         "reviewed_at": now,
         "reason": "",
     }
+
+
+def _source(segment: Row, known: Sequence[Row], reviewer: str) -> str:
+    """Who wrote a segment's words: of the known rows with the same ones, the one that shares most frames with it."""
+    written = [row for row in known if _words(row, TEXTS) == _words(segment, TEXTS)]
+    nearest = max(written, key=lambda row: _shared(row, segment), default=None)
+    return reviewer if nearest is None else str(nearest["source"])
+
+
+def _shared(row: Row, segment: Row) -> int:
+    return int(min(row["end"], segment["end"]) - max(row["start"], segment["start"]))

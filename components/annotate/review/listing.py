@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from components.annotate.review.edits import Row, is_accepted
+from components.annotate.episodes import Row, is_finished
 from model.data.annotations import ACCEPTED, FAILED
 
 Order = Literal["number", "confidence", "sample"]
@@ -45,7 +45,7 @@ class Listing:
             "offset": offset,
             "episodes": [_summary(episode, episodes[episode]) for episode in found[offset : offset + limit]],
             "all": len(ordered),
-            "accepted": sum(is_accepted(episodes[episode]) for episode in ordered),
+            "accepted": sum(is_finished(episodes[episode]) for episode in ordered),
         }
 
     def place(self, episodes: Mapping[int, Sequence[Row]], filter: Filter, episode: int) -> int | None:
@@ -86,9 +86,9 @@ def _passes(episode: int, rows: Sequence[Row], filter: Filter) -> bool:
         return False
     match filter.state:
         case "open":
-            return not is_accepted(rows)
+            return not is_finished(rows)
         case "accepted":
-            return is_accepted(rows)
+            return is_finished(rows)
         case "failed":
             return any(row["review_state"] == FAILED for row in rows)
     return True

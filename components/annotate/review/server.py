@@ -1,5 +1,6 @@
 """The process of the review page: on this machine only, until Ctrl-C."""
 
+import contextlib
 import errno
 import socket
 from collections.abc import Callable
@@ -34,7 +35,7 @@ def listen(port: int) -> socket.socket:
 
 
 def serve(app: "FastAPI", listener: socket.socket, announce: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM.
+    """Serves until Ctrl-C, then returns.
 
     Args:
         announce: told the address, as http://127.0.0.1:8300.
@@ -43,4 +44,5 @@ def serve(app: "FastAPI", listener: socket.socket, announce: Callable[[str], Non
 
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=STOP_SECONDS, lifespan="off")
     announce(f"http://{HOST}:{listener.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[listener])
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how a review ends; uvicorn raises it again when it is done
+        uvicorn.Server(config).run(sockets=[listener])

@@ -5,10 +5,12 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.annotate.review.edits import Row, revision, settle
+from components.annotate.episodes import Row, by_episode
+from components.annotate.review.edits import revision, settle
 from model.data.annotations import read_annotations, write_annotations
 from model.errors import UserError
 
@@ -19,6 +21,19 @@ class Changed(Exception):
     def __init__(self, episode: int, rows: Sequence[Row]) -> None:
         super().__init__(f"episode {episode} was saved by somebody else in the meantime")
         self.rows = rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """An episode's segments as a reviewer leaves them; `base` is the revision of the rows that they were shown.
+
+    `segments` have the columns of `edits.EDITABLE`; `now` is ISO 8601, UTC.
+    """
+
+    base: str
+    segments: Sequence[Row]
+    reviewer: str
+    now: str
 
 
 class ReviewFile:
@@ -36,7 +51,7 @@ class ReviewFile:
     def __init__(self, path: Path, annotated: Sequence[Row], lengths: Mapping[int, int]) -> None:
         self.path = path
         self._lengths = lengths
-        self._annotated = _by_episode(annotated, lengths, "the annotations")
+        self._annotated = _checked(annotated, lengths, "the annotations")
         self._lock = threading.RLock()
         self._seen: tuple[int, ...] | None = None
         self._rows: dict[int, list[dict[str, Any]]] = {}
@@ -55,32 +70,30 @@ class ReviewFile:
             self._read()
             return self._rows
 
-    def save(self, episode: int, base: str, given: Sequence[Row], *, reviewer: str, now: str) -> list[dict[str, Any]]:
-        """Puts a reviewer's segments in place of an episode's; the whole file is on the disk when this returns.
+    def save(self, changes: Mapping[int, Change]) -> dict[int, list[dict[str, Any]]]:
+        """Puts reviewers' segments in place of episodes'; the whole file is on the disk when this returns.
 
-        Args:
-            base: revision of the rows that the reviewer was shown.
+        Returns:
+            The rows of those episodes as they are now.
 
         Raises:
-            Changed: the episode is not what the reviewer was shown.
-            UserError: there is no such episode, or the segments are not right (`edits.settle`).
+            Changed: an episode is not what its reviewer was shown; nothing is saved.
+            UserError: there is no such episode, or the segments are not right (`edits.settle`); nothing is saved.
         """
-        return self.save_all({episode: (base, given)}, reviewer=reviewer, now=now)[episode]
-
-    def save_all(
-        self, changes: Mapping[int, tuple[str, Sequence[Row]]], *, reviewer: str, now: str
-    ) -> dict[int, list[dict[str, Any]]]:
-        """As `save`, of several episodes: all of them or, where one is refused, none."""
         with self._alone():
             self._read()
             settled = {}
-            for episode, (base, given) in changes.items():
+            for episode, change in changes.items():
                 stored = self.rows(episode)
-                if base != revision(stored):
+                if change.base != revision(stored):
                     raise Changed(episode, stored)
-                known = [*stored, *self._annotated.get(episode, ())]
                 settled[episode] = settle(
-                    episode, given, known, length=self._lengths[episode], reviewer=reviewer, now=now
+                    episode,
+                    change.segments,
+                    [*stored, *self._annotated.get(episode, ())],
+                    length=self._lengths[episode],
+                    reviewer=change.reviewer,
+                    now=change.now,
                 )
             if any(self._rows[episode] != rows for episode, rows in settled.items()):
                 self._write({**self._rows, **settled})
@@ -112,7 +125,7 @@ class ReviewFile:
             return
         seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
         if seen != self._seen:
-            reviewed = _by_episode(read_annotations(self.path), self._lengths, str(self.path))
+            reviewed = _checked(read_annotations(self.path), self._lengths, str(self.path))
             self._rows = dict(sorted({**self._annotated, **reviewed}.items()))
             self._seen = seen
 
@@ -131,14 +144,13 @@ class ReviewFile:
             ) from error
 
 
-def _by_episode(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:
-    found: dict[int, list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: (row["episode"], row["start"])):
+def _checked(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:
+    """Rows by episode, all of them within its frames."""
+    for row in rows:
         length = lengths.get(row["episode"], 0)
         if row["end"] > length:
             raise UserError(
                 f"{source}: episode {row['episode']} has a segment to frame {row['end']}, the dataset has {length} "
                 "frames of it; give the annotations and the dataset of one run."
             )
-        found.setdefault(row["episode"], []).append(dict(row))
-    return found
+    return {episode: [dict(row) for row in of_it] for episode, of_it in by_episode(rows).items()}

@@ -169,6 +169,7 @@ export class Timeline {
       block.style.left = `${this.x(segment.start)}px`;
       block.style.width = `${Math.max(3, this.x(segment.end) - this.x(segment.start) - 1)}px`;
       block.style.setProperty("--hue", hue(segment.atomic_action));
+      block.style.setProperty("--inset", `${Math.max(0, -this.x(segment.start))}px`); // names stay in sight when zoomed
       block.classList.toggle("selected", place === this.selected);
       block.title = `${segment.atomic_action}: ${segment.sub_task}\nframes ${segment.start} to ${segment.end - 1}`;
       const name = element("span", "name", segment.atomic_action || "(no name)");
