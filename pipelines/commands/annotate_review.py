@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     serve(app, listener, announce)
     done = sum(is_finished(rows) for rows in file.episodes().values())
     if args.output.exists():
-        print(f"{done} episodes accepted; they are used with --set annotate.reviewed={args.output}")
+        print(f"{done} episodes accepted; they are used with --set annotate.reviewed={args.output.absolute()}")
     return 0
 
 

@@ -59,18 +59,18 @@ class Pictures:
         return made
 
     def _make(self, episode: int, camera: str, number: int) -> bytes:
-        length = self._dataset.episode(episode).length
+        length, camera = self._dataset.episode(episode).length, self._dataset.camera(camera)
         wanted = range(number * BLOCK, min(length, (number + 1) * BLOCK))
         if number < 0 or not wanted:
             raise UserError(f"block {number} of episode {episode} is asked for: it has {-(-length // BLOCK)}.")
         errors: dict[int, str] = {}
         try:
-            jpegs = [_jpeg(pixels) for pixels in self._dataset.frames(episode, self._dataset.camera(camera), wanted)]
+            jpegs = [_jpeg(pixels) for pixels in self._dataset.frames(episode, camera, wanted)]
         except UserError:
             jpegs = []
             for place, frame in enumerate(wanted):  # each by itself: the others of the block are shown
                 try:
-                    (pixels,) = self._dataset.frames(episode, self._dataset.camera(camera), [frame])
+                    (pixels,) = self._dataset.frames(episode, camera, [frame])
                     jpegs.append(_jpeg(pixels))
                 except UserError as error:
                     errors[place] = str(error)
