@@ -36,6 +36,15 @@ has_driver() {
     compgen -G '/usr/lib/*/libgallium*.so' >/dev/null || compgen -G '/usr/lib*/dri/swrast_dri.so' >/dev/null
 }
 
+# One that the tests of the review page can drive (tests/components/annotate/review/browser.py has the same names).
+has_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome-stable google-chrome; do
+    command -v "$name" >/dev/null && return
+  done
+  return 1
+}
+
 # The system packages that are missing, on one line. Only Linux renders through EGL.
 missing_packages() {
   local missing=()
@@ -113,6 +122,9 @@ fi
 python=$(find_python)
 packages=$(missing_packages "$python")
 [ -z "$packages" ] || install_system_packages "$packages"
+if [ "$what" = dev ] && ! has_browser; then
+  (install_system_packages chromium) || say "going on without a browser: the tests of the review page are skipped"
+fi
 
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
   say "creating .venv with $("$python" --version)"

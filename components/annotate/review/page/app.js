@@ -9,6 +9,7 @@ import { Saving } from "./saving.js";
 import * as Segments from "./segments.js";
 import { Timeline } from "./timeline.js";
 
+const LONGEST_STEP = 200; // ms that playing goes on by at once
 const find = (id) => document.getElementById(id);
 const review = await get("api/review");
 const page = { episode: null, length: 0, segments: [], selected: -1, frame: 0, undone: [], done: [], playing: null };
@@ -143,20 +144,22 @@ export async function play(end = page.length) {
   const playing = (page.playing = {});
   find("play").textContent = "❚❚";
   if (page.frame >= end - 1) seek(0);
-  let started = performance.now();
-  let from = page.frame;
+  let place = page.frame;
+  let before = performance.now();
   while (page.playing === playing) {
     await new Promise(requestAnimationFrame);
-    const speed = Number(find("speed").value);
-    const due = from + Math.floor(((performance.now() - started) / 1000) * review.fps * speed);
+    const now = performance.now();
+    // frames that are late hold the clock up
+    place += (Math.min(now - before, LONGEST_STEP) / 1000) * review.fps * Number(find("speed").value);
+    before = now;
+    const due = Math.floor(place);
     if (page.playing !== playing || due === page.frame) continue;
     if (due >= end) {
       seek(end - 1);
       stop();
       break;
     }
-    await seek(due); // frames that are late stop the clock
-    if (page.frame - from > 4 * review.fps || performance.now() - started > 4000) [started, from] = [performance.now(), page.frame];
+    await seek(due);
     const here = Segments.at(page.segments, page.frame);
     if (here >= 0 && here !== page.selected && end === page.length) select(here, false);
   }
