@@ -31,7 +31,17 @@ def alive(run_id: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
+
+
+def ask_to_stop(run_id: str) -> bool:
+    """Tells the process of a run to stop, as Ctrl-C does; whether there was one."""
+    if not is_alive(run_id):
+        return False
+    os.kill(int(_path(run_id).read_text()), signal.SIGTERM)
+    return True
 
 
 def is_alive(run_id: str) -> bool:

@@ -10,13 +10,16 @@ with changes holds these changes as `git apply` takes them.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components import kept, records, state
 from components.adapters.versioning import Git
 from components.liveness import current_run
 from components.provenance import SCHEMA_VERSION, code_record, code_state, image_here, provenance
 from model.errors import UserError
+
+if TYPE_CHECKING:
+    from components.adapters.storage import Storage
 
 FILE = "provenance.json"
 
@@ -28,6 +31,11 @@ def write_for_run(run_id: str, record: Mapping[str, Any]) -> None:
     storage = records.open_storage()
     if storage is not None:
         storage.write_bytes(_run_key(run_id), content)
+
+
+def publish_for_run(run_id: str, record: Mapping[str, Any], storage: "Storage") -> None:
+    """Keeps the record of a run of a cluster, under Kubeflow's id, in the storage that its steps have."""
+    storage.write_bytes(_run_key(run_id), _to_bytes({**record, "run": run_id, "diff": _changes(record)}))
 
 
 def read_for_run(run_id: str) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from typing import Any
 from components import state
 from components.liveness import is_alive
 from model.errors import UserError, unknown_name
+from pipelines.cluster import records as cluster_records
 from pipelines.live import StepState, duration, print_table
 from pipelines.summary import summary_lines
 
@@ -42,16 +43,23 @@ def read_run(run_id: str) -> dict[str, Any]:
 
 
 def print_list(limit: int, as_json: bool) -> None:
-    for run in read_runs()[:limit]:
+    """The runs of this machine: those that ran here, and those that were started on a cluster from here."""
+    local, clusters = known_runs(), cluster_records.known()
+    for run_id in sorted([*local, *clusters], reverse=True)[:limit]:
+        run = read_run(run_id) if run_id in local else cluster_records.read(run_id)
         if as_json:
             print(json.dumps(run))
             continue
+        if run_id in local:
+            done = sum(step["status"] in ("done", "cached") for step in run["steps"])
+            steps = f"{done}/{len(run['steps'])} steps"
+            rest = "  dirty" if run["provenance"]["code"]["dirty"] else ""
+        else:
+            steps, rest = "on cluster", f"  {run['run'] or 'not known to be submitted'}"
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"]))
-        done = sum(step["status"] in ("done", "cached") for step in run["steps"])
         print(
-            f"{run['id']}  {started}  {run['status']:8}  {done}/{len(run['steps'])} steps  "
-            f"{duration(run['seconds']):>12}  {run['preset']:6}  {run['pipeline']}"
-            + ("  dirty" if run["provenance"]["code"]["dirty"] else "")
+            f"{run['id']}  {started}  {run['status']:10}  {steps:>11}  {duration(run['seconds']):>12}  "
+            f"{run['preset']:6}  {run['pipeline']}{rest}"
         )
 
 

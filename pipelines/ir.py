@@ -59,13 +59,42 @@ def pods(platform: Mapping[str, Any]) -> dict[str, Any]:
 
 def fan_outs(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
     """Every loop with the number of its items, as far as it is known before the pipeline runs."""
-    defaults = pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
     dags = [pipeline["root"], *pipeline.get("components", {}).values()]
     for dag in dags:
         for name, task in dag.get("dag", {}).get("tasks", {}).items():
-            items = task.get("parameterIterator", {}).get("items", {})
-            if "raw" in items:
-                yield name, len(json.loads(items["raw"]))
-            elif "inputParameter" in items:
-                given = task["inputs"]["parameters"][items["inputParameter"]].get("componentInputParameter")
-                yield name, len(defaults.get(given, {}).get("defaultValue", ()))
+            count = _items(pipeline, task)
+            if count is not None:
+                yield name, count
+
+
+def leaves(pipeline: Mapping[str, Any]) -> Iterator[tuple[str, int | None]]:
+    """Every task that is a container, with how often the loop that it is in goes round; None outside of loops."""
+
+    def walk(dag: Mapping[str, Any], rounds: int | None) -> Iterator[tuple[str, int | None]]:
+        for task in dag["tasks"].values():
+            component = pipeline["components"][task["componentRef"]["name"]]
+            count = _items(pipeline, task)
+            inner = rounds if count is None else count * (1 if rounds is None else rounds)
+            if "dag" in component:
+                yield from walk(component["dag"], inner)
+            else:
+                yield task["taskInfo"]["name"], inner
+
+    return walk(pipeline["root"]["dag"], None)
+
+
+def inputs(pipeline: Mapping[str, Any]) -> dict[str, Any]:
+    """The pipeline's inputs with their defaults."""
+    defined = pipeline["root"].get("inputDefinitions", {}).get("parameters", {})
+    return {name: values["defaultValue"] for name, values in defined.items() if "defaultValue" in values}
+
+
+def _items(pipeline: Mapping[str, Any], task: Mapping[str, Any]) -> int | None:
+    """How many items the loop of a task has; None where it is no loop."""
+    items = task.get("parameterIterator", {}).get("items", {})
+    if "raw" in items:
+        return len(json.loads(items["raw"]))
+    if "inputParameter" in items:
+        given = task["inputs"]["parameters"][items["inputParameter"]].get("componentInputParameter")
+        return len(inputs(pipeline).get(given, ()))
+    return None

@@ -19,7 +19,7 @@ class StepState:
     """What is known of one step of a run. `seconds` is its time in this run; None: it has not started."""
 
     name: str
-    status: str = "waiting"  # waiting, running, done, cached, failed
+    status: str = "waiting"  # waiting, running, done, cached, failed, stopped
     started: float | None = None
     seconds: float | None = None
     doing: str = ""
@@ -146,7 +146,14 @@ def folded(states: Sequence[StepState]) -> list[StepState]:
     return shown
 
 
-_STYLES = {"waiting": "dim", "running": "bold yellow", "done": "green", "cached": "cyan", "failed": "bold red"}
+_STYLES = {
+    "waiting": "dim",
+    "running": "bold yellow",
+    "done": "green",
+    "cached": "cyan",
+    "failed": "bold red",
+    "stopped": "red",
+}
 
 
 def render(states: Sequence[StepState], elapsed: float) -> Any:

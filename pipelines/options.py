@@ -3,7 +3,10 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipelines.profile import Profile
 
 PIPELINES = ("demonstrations_to_policy", "study")
 
@@ -29,6 +32,35 @@ def add_parameter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth-checkpoint", metavar="PATH", help="weights of the depth teacher instead of seeded ones"
     )
+
+
+def add_image_options(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--images", type=Path, metavar="FILE", help="images by digest, as containers/build.py --push writes them"
+    )
+    parser.add_argument(
+        "--allow-tags", action="store_true", help="take images that are named by a tag, which can be moved"
+    )
+
+
+def profile_of(args: argparse.Namespace) -> "Profile":
+    """The profile that the options name, with the images that they give.
+
+    Raises:
+        UserError: there is none, or pods would run images that can be moved under them.
+    """
+    from model.errors import UserError
+    from pipelines.profile import load_images, load_profile
+
+    profile = load_profile(args.profile)
+    if args.images:
+        profile = profile.with_images(load_images(args.images))
+    if profile.runner == "cluster" and profile.tagged() and not args.allow_tags:
+        raise UserError(
+            f"the images of {', '.join(profile.tagged())} are named by tags, under which others can be pushed: give "
+            "--images FILE (containers/build.py --push REGISTRY writes it), or --allow-tags"
+        )
+    return profile
 
 
 def check_pipeline(name: str) -> None:

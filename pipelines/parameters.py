@@ -85,6 +85,19 @@ def load_parameters(
     )
 
 
+def recorded_parameters(values: Mapping[str, Any]) -> RunParameters:
+    """The parameters of an earlier run, from what `RunParameters.to_json` made then.
+
+    Raises:
+        UserError: one of them is no parameter any more.
+    """
+    return RunParameters(
+        seed=values["seed"],
+        preset=values["preset"],
+        steps={name: parameter_values(make_parameters(step, values.get(name, {}))) for name, step in STEPS.items()},
+    )
+
+
 def _complete(step: Step, section: Mapping[str, Any], seed: int) -> dict[str, Any]:
     fields = {field.name for field in dataclasses.fields(step.load().Parameters)}
     given = {"seed": seed, **section} if "seed" in fields else section

@@ -102,6 +102,9 @@ class Profile:
         labels: of every pod, for whoever pays.
         image_pull_secrets: names.
         user: id that the steps run as.
+        prices: a file that a run's hours and bytes are priced by (`pipelines/prices.yaml`, when left out).
+        experiment: of Kubeflow, that the runs are in.
+        service_account: that Kubeflow runs them as; empty: its default.
     """
 
     name: str
@@ -116,6 +119,9 @@ class Profile:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     image_pull_secrets: tuple[str, ...] = ()
     user: int = 1000
+    prices: str = ""
+    experiment: str = "lingbot"
+    service_account: str = ""
 
     def __post_init__(self) -> None:
         for role in self.images:

@@ -22,13 +22,15 @@ from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
 from components.provenance_files import write_for_run
 from model.hardware import idle_cores
+from pipelines.cost import cost_here, jobs_of, load_prices
 from pipelines.history import read_runs
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
 from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
 from pipelines.shape import STUDY, run_steps, source_of
-from pipelines.summary import summary_lines
+from pipelines.signals import stop_on_signals
+from pipelines.summary import summary_lines, summary_values
 from pipelines.twin import find_twin
 
 _POLL_SECONDS = 0.25
@@ -66,6 +68,8 @@ class LocalRun:
         if pipeline == STUDY:
             # Policies that train side by side would wait for each other at every barrier of theirs.
             self.threads = max(1, self.threads // parameters.steps[STUDY]["parallel"])
+        self.prices = load_prices(profile.prices)
+        self.jobs = {step.task: jobs_of(self.values[step.task]) for step in self.steps}
         self.record: dict[str, Any] = {
             "schema_version": 1,
             "id": self.id,
@@ -85,6 +89,7 @@ class LocalRun:
             ],
             "error": None,
             "served": None,
+            "cost": None,
             "twin": None,
             "report": None,
         }
@@ -102,7 +107,7 @@ class LocalRun:
             f"{self.threads} thread{'s' * (self.threads != 1)}, state in {state.home()}"
         )
         try:
-            with alive(self.id), _stop_on_signals():
+            with alive(self.id), stop_on_signals():
                 plan = self._prepare()
                 if all(planned.artifact is not None for planned in plan):
                     self._reuse(plan)
@@ -124,6 +129,7 @@ class LocalRun:
             raise
         finally:
             self.record["seconds"] = round(time.monotonic() - started, 3)
+            self._take_cost()
             self._save()
         for line in summary_lines(self.record):
             self.say(line)
@@ -209,11 +215,13 @@ class LocalRun:
                     "folder": str(records.data_folder(entry["step"], step.fingerprint)),
                     "bytes": artifact.size,
                     "made_in_seconds": timing["seconds"] if timing else None,
+                    "made_with": timing,
                 }
         self._save()
 
     def _finish(self) -> None:
         """Serves the policy for a moment and checks the endpoint, then writes the report. A study has its own page."""
+        self._take_cost()
         if self.record["pipeline"] == STUDY:
             page = Path(self.record["steps"][-1]["folder"]) / "study.html"
             self.record["report"] = str(shutil.copyfile(page, self.folder / "report.html"))
@@ -233,6 +241,9 @@ class LocalRun:
         self.record["served"] = {"what": what, **answers}
         self.record["twin"] = find_twin(self.record, read_runs())
         self.record["report"] = str(write_report(self._for_report(), self.folder / "report.html"))
+
+    def _take_cost(self) -> None:
+        self.record["cost"] = cost_here(self.record, self.prices, self.jobs)
 
     def _for_report(self) -> dict[str, Any]:
         """The record as the report shows it: of hundreds of packages, those that results rest on."""
@@ -259,6 +270,7 @@ class LocalRun:
     def _save(self) -> None:
         try:
             state.write_json(self.folder / "run.json", self.record)
+            state.write_json(self.folder / "summary.json", summary_values(self.record))
         except OSError as error:
             if not is_full_disk(error):
                 raise
@@ -341,21 +353,6 @@ def _end_group(process: subprocess.Popen[str]) -> None:
                 return
             time.sleep(0.05)
     process.wait()
-
-
-@contextlib.contextmanager
-def _stop_on_signals() -> Iterator[None]:
-    """Makes a polite kill and a closed terminal what Ctrl-C is, so that nothing is left running."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _and_more(faults: Sequence[str]) -> str:

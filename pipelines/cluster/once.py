@@ -155,6 +155,10 @@ class Claims:
         version = self._make(last + 1)
         return (last + 1, version) if self._ours(version) else None
 
+    def version(self) -> Object:
+        """A version of the package that goes by the key, whoever claimed it."""
+        return self._make(1)
+
     def _ours(self, version: Object) -> bool:
         return description_of(version, OWNER) == self._owner
 

@@ -13,13 +13,20 @@ from pipelines.cli import COMMANDS, build_parser, load_command, main
 
 HEAVY = ("torch", "kfp", "mlflow", "great_expectations", "transformers", "pyarrow", "numpy", "rich", "yaml", "fastapi")
 DATA = {"--params", "--preset", "--set", "--dataset", "--from-tag", "--depth-checkpoint"}
+IMAGES = {"--images", "--allow-tags"}
 
 # Every command with its arguments and options. A new one is added here, and to the README.
 EXPECTED = {
-    "run": {"pipeline", "--profile", "--record", "--remote", *DATA},
-    "runs list": {"--limit", "--json"},
+    "run": {
+        "pipeline", "--profile", "--record", "--remote", "--no-wait", "--once", "--cancel-on-interrupt", *IMAGES, *DATA,
+    },
+    "runs list": {"--limit", "--json", "--profile"},
     "runs show": {"run", "--json"},
-    "compile": {"pipeline", "--profile", "--output", "--images", "--allow-tags", *DATA},
+    "runs watch": {"run"},
+    "runs cancel": {"run"},
+    "runs retry": {"run", "--no-wait"},
+    "runs schedule": {"pipeline", "--cron", "--name", "--list", "--remove", "--profile", *IMAGES, *DATA},
+    "compile": {"pipeline", "--profile", "--output", *IMAGES, *DATA},
     "step": {"step", "--input", "--artifacts", "--output", *DATA},
     "reproduce": {"reference", "--only", "--remake-data", "--remote", "--fresh-environment"},
     "compare": {"first", "second", "--json", "--html", "--quick", "--remote"},
@@ -160,7 +167,11 @@ def test_a_mistyped_command_gets_the_nearest_one(capsys):
     [
         (["run", "demonstrations"], "Did you mean 'demonstrations_to_policy'"),
         (["run", "--profile", "laptpo"], "Did you mean 'laptop'"),
-        (["run", "--profile", "cluster"], "lingbot compile demonstrations_to_policy --profile cluster"),
+        (["run", "--profile", "cluster"], "images of data, simulation, train are named by tags.*--images FILE"),
+        (["run", "--profile", "cluster", "--allow-tags"], "KFP_ENDPOINT is ''.*port-forward svc/ml-pipeline"),
+        (["run", "--profile", "cluster", "--allow-tags", "--record", "x"], "--record x takes what a run made here"),
+        (["run", "--once", "x"], "--once is of runs on a cluster"),
+        (["runs", "watch", "last"], "nothing has run yet"),
         (["run", "--set", "pretrain.stesp=1"], "Did you mean 'steps'"),
         (["run", "--dataset", "/nowhere"], "/nowhere.*no such file or folder"),
         (["run", "--dataset", "a", "--from-tag", "b"], "give one of them"),
@@ -171,6 +182,8 @@ def test_a_mistyped_command_gets_the_nearest_one(capsys):
 )
 def test_mistakes_are_answered_in_one_line_with_code_2(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("LINGBOT_HOME", str(tmp_path))
+    for name in ("KFP_ENDPOINT", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error

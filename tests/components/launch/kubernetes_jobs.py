@@ -29,6 +29,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def owner_of(pod: Object) -> str | None:
+    """The uid of a pod's job; None: it belongs to a controller that is not here, such as Argo's."""
+    references = pod["metadata"].get("ownerReferences")
+    return str(references[0]["uid"]) if references else None
+
+
 def pytorch_pods(job: Object, port: int) -> list[Object]:
     """A pod a replica, named and labelled as training-operator 1.9 does, torchrun's settings in its environment."""
     name, spec = job["metadata"]["name"], job["spec"]
@@ -243,12 +249,14 @@ class Controllers:
 
     def _pods_of(self, job: Object) -> list[Object]:
         uid = job["metadata"]["uid"]
-        return [pod for pod in self.store.everywhere("pods") if pod["metadata"]["ownerReferences"][0]["uid"] == uid]
+        return [pod for pod in self.store.everywhere("pods") if owner_of(pod) == uid]
 
     def _pod(self, found: Object) -> None:
-        metadata = found["metadata"]
+        metadata, owner = found["metadata"], owner_of(found)
+        if owner is None:
+            return
         owners = {job["metadata"]["uid"] for resource in JOBS for job in self.store.everywhere(resource)}
-        if metadata["ownerReferences"][0]["uid"] not in owners:
+        if owner not in owners:
             self.delete_pod(found)
         elif found["status"]["phase"] == "Pending" and "deletionTimestamp" not in metadata:
             if self.held is not None:

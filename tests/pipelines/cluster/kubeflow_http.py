@@ -112,7 +112,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 said = {"code": _CODES[refused.status], "message": refused.message, "error": refused.message}
                 self._send(refused.status, said, None if fault is None else fault.retry_after)
-        except (AssertionError, KeyError, TypeError, ValueError) as failure:
+        except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as failure:
             # A mistake of the stand-in, or a shape that was not published: not to be tried again.
             self.failures.append(failure)
             self._send(418, {"code": 2, "message": f"the stand-in broke: {failure!r}"})

@@ -94,8 +94,8 @@ class Engine:
     def details(self, run: Object) -> Object:
         """`run_details`: for each task its driver and itself, and the nodes that hold them, as Argo has them."""
         nodes = [
-            self._node(run, "root", "root", run["state"]),
-            self._node(run, "root-driver", "root-driver", "SUCCEEDED"),
+            self._node(run, "root", run["state"]),
+            self._node(run, "root-driver", "SUCCEEDED"),
         ]
         for task in self.executions[run["run_id"]].tasks:
             if not task.history:
@@ -160,13 +160,10 @@ class Engine:
         task.history.append((now(), state))
 
     @staticmethod
-    def _node(run: Object, path: str, name: str, state: str, task: Task | None = None) -> Object:
-        node = {
-            "run_id": run["run_id"],
-            "task_id": f"{run['display_name']}-{path}",
-            "display_name": name,
-            "state": state,
-        }
+    def _node(run: Object, name: str, state: str, task: Task | None = None) -> Object:
+        place = f"{task.path}-" if task else ""
+        identity = f"{run['display_name']}-{place}{name}"
+        node = {"run_id": run["run_id"], "task_id": identity, "display_name": name, "state": state}
         if task is None:
             return node | {"create_time": run["created_at"]}
         node |= {"create_time": task.history[0][0], "start_time": task.history[0][0]}

@@ -1,0 +1,68 @@
+"""What is kept here of the runs that were started on a cluster from here: `runs/<id>/cluster.json`.
+
+The id is one of this machine, made before anything is submitted; Kubeflow's own is in the record when it is known.
+"""
+
+import json
+from typing import Any
+
+from components import state
+from model.errors import UserError
+
+Object = dict[str, Any]
+
+FILE = "cluster.json"
+SCHEMA_VERSION = 1
+# Of a run as Kubeflow calls it -> as runs here are called.
+STATUS = {
+    "PENDING": "running",
+    "RUNNING": "running",
+    "PAUSED": "running",
+    "CANCELING": "running",
+    "SUCCEEDED": "done",
+    "FAILED": "failed",
+    "CANCELED": "stopped",
+    "SKIPPED": "done",
+}
+
+
+def save(record: Object) -> None:
+    state.write_json(state.run_folder(record["id"]) / FILE, record)
+
+
+def known() -> list[str]:
+    """The ids of the records here, oldest first."""
+    return sorted(path.parent.name for path in state.runs_folder().glob(f"*/{FILE}"))
+
+
+def read(run_id: str) -> Object:
+    """
+    Raises:
+        UserError: a newer version wrote it.
+    """
+    path = state.run_folder(run_id) / FILE
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if record["schema_version"] > SCHEMA_VERSION:
+        raise UserError(f"{path} has schema version {record['schema_version']}: use the newer version that wrote it")
+    return record
+
+
+def find(reference: str) -> Object | None:
+    """The record of an id of here or of Kubeflow, or of the beginning of one; None when there is none.
+
+    Raises:
+        UserError: several begin so.
+    """
+    found = [
+        record
+        for record in map(read, known())
+        if record["id"] == reference or (len(reference) >= 6 and (record["run"] or "").startswith(reference))
+    ]
+    if len(found) > 1:
+        raise UserError(f"'{reference}' is the beginning of {len(found)} runs: give more of it")
+    return found[0] if found else None
+
+
+def is_kubeflows(reference: str) -> bool:
+    """Whether a name of a run looks like one that Kubeflow gave: a UUID."""
+    return len(reference) == 36 and reference.count("-") == 4

@@ -1,0 +1,84 @@
+"""What a step on a cluster said before it failed: the end of its pod's log, read from Kubernetes.
+
+Kubeflow's API has no logs. The pods of a run bear its id (`pipeline/runid`, by Kubeflow) and their step
+(`lingbot/step`, by the profile); they are found by these while they are kept.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import urllib3
+from kubernetes.client import ApiException, CoreV1Api
+
+from components.execution import ERROR_MARK
+from components.launch.cluster import connect
+from components.launch.watching import Patience, brief, read
+from model.errors import UserError
+from pipelines.cluster.api import namespace
+
+RUN, STEP = "pipeline/runid", "lingbot/step"  # labels
+CONTAINER = "main"  # of Argo's pods
+TAIL_LINES = 50
+_PATIENCE = Patience(api=30.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepLog:
+    """The end of a step.
+
+    Attributes:
+        pod: its last one; empty where none is left.
+        lines: the last lines of its log.
+        report: what components.execution.report wrote there: the step's own error; None where it could not.
+        why: why there are no lines.
+    """
+
+    pod: str = ""
+    lines: tuple[str, ...] = ()
+    report: dict[str, Any] | None = None
+    why: str = ""
+
+
+def failed_log(run_id: str, step: str, lines: int = TAIL_LINES) -> StepLog:
+    """The log of the last pod of a step that failed. That there is none is an answer, and no error."""
+    selector = f"{RUN}={run_id},{STEP}={step}"
+    by_hand = f"kubectl -n {namespace()} logs -l {selector} -c {CONTAINER} --tail={lines}"
+    try:
+        core = CoreV1Api(connect())
+        listed = read(core.list_namespaced_pod, f"listing the pods of {step}", _PATIENCE, namespace(),
+                      label_selector=selector)  # fmt: skip
+        failed = [pod for pod in listed["items"] if pod["status"].get("phase") == "Failed"]
+        if not failed:
+            return StepLog(why=f"no pod of it is left in namespace '{namespace()}' (LINGBOT_NAMESPACE names another)")
+        last = max(failed, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
+        pod = str(last["metadata"]["name"])
+        text = _read(core, pod, lines)
+    except (ApiException, urllib3.exceptions.HTTPError) as error:
+        return StepLog(why=f"its log cannot be read ({brief(error)}): {by_hand}")
+    except UserError as error:
+        return StepLog(why=f"its log cannot be read ({error}): {by_hand}")
+    return StepLog(pod=pod, lines=tuple(_shown(text)), report=_report(text))
+
+
+def _read(core: CoreV1Api, pod: str, lines: int) -> Sequence[str]:
+    response = core.read_namespaced_pod_log(
+        pod, namespace(), container=CONTAINER, tail_lines=lines, _preload_content=False, _request_timeout=(10, 30)
+    )
+    text: str = response.data.decode(errors="replace")
+    return text.splitlines()
+
+
+def _report(text: Sequence[str]) -> dict[str, Any] | None:
+    for line in reversed(text):
+        place = line.find(ERROR_MARK)
+        if place >= 0:
+            report: dict[str, Any] = json.loads(line[place + len(ERROR_MARK) :])
+            return report
+    return None
+
+
+def _shown(text: Sequence[str]) -> list[str]:
+    """The lines for a person: the marked report is for us."""
+    return [line for line in text if ERROR_MARK not in line]
