@@ -7,7 +7,6 @@ same for KFP on a laptop, a pod on a cluster, a stage of DVC, and a test.
 import errno
 import json
 import shutil
-import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from components.records import load_artifact
 from components.secrets import redacted
 from components.sources import source_digests
 from components.steps import Step, make_parameters, parameter_values
+from components.usage import Meter
 from model.errors import UserError
 
 __all__ = ["Artifact", "execute", "load_artifact", "plan_fingerprint", "report", "verified_path"]
@@ -66,7 +66,7 @@ def execute(
         UserError: a parameter, an input or the disk is at fault, and the message says how to go on.
     """
     assert inputs.keys() == step.inputs.keys(), f"{step.name} reads {set(step.inputs)}, was given {set(inputs)}"
-    started = time.monotonic()
+    meter = Meter()
     checked = make_parameters(step, parameters)
     values = parameter_values(checked)
     version = version or code_version(step.module)
@@ -79,22 +79,22 @@ def execute(
         with records.lock(step.name, identity, lambda holder: progress.message(f"waiting for process {holder}")):
             found = _finished(step, identity, run_id, progress)
             if found is not None:
-                progress.event("end", status="cached", seconds=time.monotonic() - started)
+                progress.event("end", status="cached", **meter.read())
                 return found
             folders = {name: _trusted(artifact, run_id) for name, artifact in inputs.items()}
             work = records.work_folder(step.name, identity)
             work.mkdir(parents=True, exist_ok=True)
             summary = step.load().run(folders, work, checked, progress)
             artifact = _finish(step, identity, inputs, values, sources, version, summary)
-        seconds = time.monotonic() - started
-        records.write_timing(artifact, seconds, run_id)
+        used = meter.read()
+        records.write_timing(artifact, used, run_id)
         records.publish(artifact)
         _mark_verified(artifact, run_id)
-        progress.event("end", status="done", seconds=seconds)
+        progress.event("end", status="done", **used)
         return artifact
     except BaseException as error:
         if not is_full_disk(error):  # a full disk cannot take this line either
-            progress.event("end", status="failed", seconds=time.monotonic() - started)
+            progress.event("end", status="failed", **meter.read())
             raise
         raise _full_disk_error(step.name, error) from error
 

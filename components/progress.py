@@ -4,7 +4,7 @@ A line is one event, with `time` in seconds since the epoch:
     {"time", "event": "start", "fingerprint", "pid"}
     {"time", "event": "progress", "done", "total", "figures": {name: number}}
     {"time", "event": "message", "text"}
-    {"time", "event": "end", "status": "done" | "cached" | "failed", "seconds"}
+    {"time", "event": "end", "status": "done" | "cached" | "failed", "seconds", "cpu_seconds", "gpus"}
 """
 
 import json

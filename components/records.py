@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +181,11 @@ def lock(step: str, fingerprint: str, waiting: Callable[[str], None]) -> Iterato
         yield
 
 
-def write_timing(artifact: Artifact, seconds: float, run_id: str | None) -> None:
+def write_timing(artifact: Artifact, used: Mapping[str, Any], run_id: str | None) -> None:
+    """Keeps what an execution used (`components.usage`)."""
     path = state.step_folder(artifact.step, artifact.fingerprint) / "timing.json"
-    state.write_json(path, {"seconds": round(seconds, 3), "run": run_id, "finished": round(time.time(), 3)})
+    seconds = round(used["seconds"], 3)
+    state.write_json(path, {**used, "seconds": seconds, "run": run_id, "finished": round(time.time(), 3)})
 
 
 def keep_speed(step: str, fingerprint: str, scratch: Path) -> None:
@@ -193,6 +195,9 @@ def keep_speed(step: str, fingerprint: str, scratch: Path) -> None:
 
 
 def read_timing(step: str, fingerprint: str) -> dict[str, Any] | None:
-    """When, in which run and in how many seconds a step finished; None when that is not known here."""
+    """When, in which run and with what use of the machine a step finished; None when that is not known here.
+
+    Older ones have `seconds` alone of its use.
+    """
     path = state.step_folder(step, fingerprint) / "timing.json"
     return json.loads(path.read_text()) if path.exists() else None

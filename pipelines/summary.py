@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipelines.live import duration
+from pipelines.report.cost import cost_sentence
 
 # How the conditions of an evaluation are called, in the order in which they are shown.
 _CONDITIONS = {
@@ -28,9 +29,24 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
     if run["served"]:
         lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
     lines += _times(run)
+    if run.get("cost"):
+        lines.append(_line("cost", cost_sentence(run["cost"])))
     if run["report"]:
         lines.append(_line("report", run["report"]))
     return ["", *lines] if lines else []
+
+
+def summary_values(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program wants to know of a run: `runs/<id>/summary.json`. A step that has not finished has no summary."""
+    return {
+        "schema_version": 1,
+        **{name: run[name] for name in ("id", "pipeline", "status", "started", "seconds", "preset", "seed")},
+        "steps": {
+            entry["name"]: {"status": entry["status"], "seconds": entry.get("seconds"), "summary": entry.get("summary")}
+            for entry in run["steps"]
+        },
+        "cost": run["cost"],
+    }
 
 
 def _line(title: str, text: str) -> str:

@@ -17,6 +17,7 @@ def write_report(run: Mapping[str, Any], output: Path) -> Path:
     """
     from pipelines.report import evidence, overview, stories
     from pipelines.report.champion import champion
+    from pipelines.report.cost import cost_table
     from pipelines.report.steps import Steps
     from pipelines.report.suite import suite
     from pipelines.report.trust import trust
@@ -30,6 +31,7 @@ def write_report(run: Mapping[str, Any], output: Path) -> Path:
         tiles=overview.tiles(steps),
         stages=overview.stages(run["steps"]),
         lineage=overview.lineage(run),
+        cost=cost_table(run.get("cost")),
         parameters=overview.parameters(run["steps"]),
         evaluation=evidence.evaluation(steps, run.get("twin")),
         suite=suite(steps),

@@ -6,9 +6,10 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 _TYPES = {".png": "image/png", ".webp": "image/webp"}
 
@@ -70,7 +71,7 @@ def inline_file(path: Path) -> str:
     return f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def inline_picture(picture: np.ndarray) -> str:
+def inline_picture(picture: "np.ndarray") -> str:
     """A picture uint8 [H, W, 3] as a data URI (WebP: a fifth of the PNG's size)."""
     from PIL import Image
 
