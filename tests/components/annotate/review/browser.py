@@ -18,7 +18,7 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.skip(f"no browser is installed (looked for {', '.join(NAMES)}): `apt-get install chromium`")
     # the sandbox needs user namespaces, which root in a container does not have
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=arguments)
         try:

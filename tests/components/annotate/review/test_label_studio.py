@@ -88,7 +88,7 @@ def settled(one: Labelled) -> list[dict[str, Any]]:
     return settle(one.episode, one.segments, one.rows, length=one.length, reviewer=one.reviewer, now=one.now or NOW)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(several_episodes())
 def test_what_nobody_touched_comes_back_as_it_was(episodes: dict[int, list[dict[str, Any]]]) -> None:
     found = read_tasks(exported(episodes))
@@ -102,7 +102,7 @@ def test_what_nobody_touched_comes_back_as_it_was(episodes: dict[int, list[dict[
             assert one.segments is None, "a prediction is nobody's work"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(several_episodes(), st.integers(0, 99))
 def test_a_submission_accepts_every_segment_with_the_same_words(
     episodes: dict[int, list[dict[str, Any]]], seed: int

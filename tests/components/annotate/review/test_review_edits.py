@@ -69,7 +69,7 @@ def test_what_was_so_before_is_so_again_with_its_record() -> None:
     assert first == earlier
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sets(st.integers(0, LENGTH), min_size=2, max_size=8), st.data())
 def test_any_cuts_of_an_episode_are_kept_in_order_with_their_words(cuts: set[int], data: Any) -> None:
     ordered = sorted(cuts)

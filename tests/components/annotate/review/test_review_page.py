@@ -49,7 +49,7 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def opened(browser: Browser, address: str) -> Iterator[Page]:
-    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page = browser.new_page(viewport={"width": 1000, "height": 640})
     page.set_default_timeout(LONG * 1000)
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -158,6 +158,24 @@ def test_a_cut_is_moved_by_keys_and_by_mouse_and_undone(page: Page, file: Path, 
     expect(page.locator("#timeline .segment").first).to_have_attribute("data-end", str(cut))
     wait_for(lambda: rows_of(file, 0) == [row for row in annotated.rows if row["episode"] == 0], "the undoing")
 
+    begin = int(before[0][0])
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")  # from before the first segment to it
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("i")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("o")
+    saved(page)
+    ends = [(row["start"], row["end"]) for row in rows_of(file, 0)]
+    assert ends[:2] == [(begin + 2, begin + 4), (begin + 4, int(before[1][1]))]
+    page.keyboard.press("Delete")
+    page.keyboard.press("g")
+    expect(page.locator("#timeline .segment").first).to_have_attribute("data-start", "0")
+    saved(page)
+    made = rows_of(file, 0)[0]
+    assert (made["start"], made["end"], made["atomic_action"], made["source"]) == (0, begin + 4, "wait", "kim")
+
 
 def test_merge_and_accept_the_episode_goes_to_the_next(page: Page, file: Path) -> None:
     ends = segments(page)
@@ -180,10 +198,10 @@ def test_merge_and_accept_the_episode_goes_to_the_next(page: Page, file: Path) -
     drawn(page, 2)
 
 
-@pytest.mark.parametrize("choice", ["Take theirs", "Keep mine"])
 def test_two_open_pages_do_not_overwrite_each_other(
-    choice: str, page: Page, browser: Browser, annotated: Annotated, file: Path
+    page: Page, browser: Browser, annotated: Annotated, file: Path
 ) -> None:
+    """The later one is told, and chooses: first the other's, then its own."""
     with served(annotated, file, reviewer="lee") as other:
         theirs = opened(browser, other)
         second = next(theirs)
@@ -193,15 +211,23 @@ def test_two_open_pages_do_not_overwrite_each_other(
         page.keyboard.press("Delete")
         expect(page.locator("#conflict")).to_be_visible()
         expect(page.locator("#conflict-text")).to_contain_text("lee saved episode 0")
-        assert [row["reviewer"] for row in rows_of(file, 0)] == ["lee", ""], "nothing of theirs is lost yet"
-        page.get_by_role("button", name=choice).click()
+        merged = rows_of(file, 0)
+        assert [row["reviewer"] for row in merged] == ["lee", ""], "nothing of theirs is lost yet"
+        page.get_by_role("button", name="Take theirs").click()
         saved(page)
-        reviewers = {row["reviewer"] for row in rows_of(file, 0)}
-        actions = [row["atomic_action"] for row in rows_of(file, 0)]
-        assert (actions, reviewers) == (
-            (["reach", "lift"], {"lee", ""}) if choice == "Take theirs" else (["reach", "lift"], {""})
-        )
-        assert [end for _, end, _ in segments(page)] == [str(row["end"]) for row in rows_of(file, 0)]
+        assert rows_of(file, 0) == merged
+        assert [int(end) for _, end, _ in segments(page)] == [row["end"] for row in merged]
+
+        second.keyboard.press("a")
+        saved(second)
+        wait_for(lambda: rows_of(file, 0)[0]["review_state"] == "accepted", "the other page to save")
+        page.keyboard.press("m")
+        expect(page.locator("#conflict")).to_be_visible()
+        page.get_by_role("button", name="Keep mine").click()
+        expect(page.locator("#conflict")).to_be_hidden()
+        saved(page)
+        (mine,) = rows_of(file, 0)
+        assert (mine["end"], mine["review_state"], mine["reviewer"]) == (merged[1]["end"], "unreviewed", "kim")
         assert next(theirs, None) is None
 
 
@@ -226,3 +252,27 @@ def test_what_is_done_while_the_service_is_away_is_saved_when_it_is_back(page: P
     saved(page)
     assert len(rows_of(file, 0)) == 1
     assert httpx.get(f"{address}/api/episodes/0", timeout=LONG).json()["rows"] == rows_of(file, 0)
+
+
+@pytest.mark.soak
+def test_a_thousand_episodes_are_reviewed_like_four(
+    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    many, file = annotate(tmp_path_factory.mktemp("thousand"), episodes=1000), tmp_path / "reviewed.parquet"
+    with served(many, file) as address:
+        with_errors = opened(browser, address)
+        page = next(with_errors)
+        expect(page.locator("#progress-text")).to_have_text("0 of 1,000 episodes accepted")
+        expect(page.locator("#episodes [data-episode]")).to_have_count(50)
+        page.get_by_label("Search episodes").fill("987")
+        page.locator("[data-episode='987']").click()
+        drawn(page, 987)
+        page.keyboard.press("Enter")
+        expect(page.locator("#progress-text")).to_have_text("1 of 1,000 episodes accepted")
+        page.get_by_label("Search episodes").fill("")
+        expect(page.locator("#page-text")).to_have_text("951 to 1,000 of 1,000")
+        page.locator("[data-episode='999']").click()
+        drawn(page, 999)
+        assert len(read_annotations(file)) == 3000
+        assert {row["review_state"] for row in rows_of(file, 987)} == {"accepted"}
+        assert next(with_errors, None) is None

@@ -106,7 +106,18 @@ def accept_for_ever(path: Path) -> None:
         number += 1
 
 
-@pytest.mark.slow
+def test_who_reads_while_it_is_saved_reads_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "reviewed.parquet"
+    file = review(path)
+    file.save({3: accepting(file, 3)})
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        file.save({4: accepting(file, 4)})
+        assert reader.read() == before
+    assert path.read_bytes() != before
+
+
+@pytest.mark.soak
 def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "reviewed.parquet"
     worker = multiprocessing.get_context("spawn").Process(target=accept_for_ever, args=(path,))
