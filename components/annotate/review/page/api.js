@@ -1,4 +1,5 @@
-// The service behind the page. An answer that is no success is an ApiError with what the service said.
+// The service behind the page. An answer that is no success is an ApiError with what the service said; its status is 0
+// where there is no answer at all.
 
 export class ApiError extends Error {
   constructor(status, body) {
@@ -9,7 +10,12 @@ export class ApiError extends Error {
 }
 
 async function ask(path, options) {
-  const response = await fetch(path, options);
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new ApiError(0, { message: "The review service does not answer: is `lingbot annotate review` still running?" });
+  }
   if (!response.ok) {
     const text = await response.text();
     let body = { message: text };

@@ -26,6 +26,12 @@ export function toast(message) {
   shownFor = setTimeout(() => { find("toast").hidden = true; }, 6000);
 }
 
+addEventListener("unhandledrejection", (event) => {
+  if (!(event.reason instanceof ApiError)) return;
+  event.preventDefault(); // told to the reviewer, who can try again
+  toast(event.reason.message);
+});
+
 const frames = new Frames(find("views"), review);
 const timeline = new Timeline(find("timeline"), {
   seek: (frame) => { stop(); seek(frame); },
@@ -77,19 +83,13 @@ const saving = new Saving({
 export async function open(episode) {
   if (episode === null || !(await saving.finish())) return;
   stop();
-  let told;
-  try {
-    told = await get(`api/episodes/${episode}`);
-  } catch (error) {
-    if (!(error instanceof ApiError)) throw error;
-    toast(error.message);
-    return;
-  }
+  const told = await get(`api/episodes/${episode}`);
   Object.assign(page, { episode, length: told.length, segments: told.rows, done: [], undone: [], before: null });
   history.replaceState(null, "", `#${episode}`);
   find("empty").hidden = true;
   find("main").hidden = false;
   find("trouble").hidden = true;
+  find("toast").hidden = true;
   find("title").textContent = `Episode ${episode}`;
   document.title = `Episode ${episode} · review`;
   saving.open(episode, told.revision, told.rows);

@@ -48,13 +48,14 @@ export class Saving {
           this.saved(kept.rows);
         }
       } catch (error) {
-        if (error instanceof ApiError && error.status === 409) await this.settle(error.body);
-        else if (error instanceof ApiError) {
-          this.say("failed", `Not saved: ${error.message}`);
-          return;
-        } else {
+        if (!(error instanceof ApiError)) throw error;
+        if (error.status === 409) await this.settle(error.body);
+        else if (error.status === 0) {
           this.say("failed", "Not saved: the review service does not answer. Trying again…");
           await new Promise((resolve) => setTimeout(resolve, AGAIN));
+        } else {
+          this.say("failed", `Not saved: ${error.message}`);
+          return;
         }
       }
     }

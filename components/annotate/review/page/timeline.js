@@ -228,7 +228,7 @@ export class Timeline {
     this.head.style.left = `${this.x(this.frame)}px`;
     this.head.style.width = `${Math.max(1, this.x(this.frame + 1) - this.x(this.frame))}px`;
     for (const panel of this.curves) {
-      for (const series of panel.shown) series.value.textContent = series.values[this.frame].toFixed(2);
+      for (const series of panel.shown) series.value.textContent = (Math.round(series.values[this.frame] * 100) / 100 + 0).toFixed(2);
     }
   }
 }

@@ -243,6 +243,9 @@ def test_a_segment_without_words_is_not_accepted(page: Page, file: Path) -> None
 
 
 def test_what_is_done_while_the_service_is_away_is_saved_when_it_is_back(page: Page, address: str, file: Path) -> None:
+    page.route("**/api/next?**", lambda route: route.abort())
+    page.keyboard.press("n")
+    expect(page.locator("#toast")).to_contain_text("does not answer")
     page.route("**/api/episodes/0", lambda route: route.abort())
     page.keyboard.press("m")
     expect(page.locator("#saved")).to_contain_text("does not answer")
