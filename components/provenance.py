@@ -110,7 +110,8 @@ def find_seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 def package_versions() -> dict[str, str]:
     """Name -> version of every installed distribution, local suffixes (+cpu) included."""
-    found = {item.metadata["Name"]: item.version for item in distributions() if item.metadata["Name"]}
+    described = [item.metadata for item in distributions()]  # once each: it is read and parsed whole
+    found = {item["Name"]: item["Version"] for item in described if item["Name"]}
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 

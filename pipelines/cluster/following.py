@@ -59,16 +59,19 @@ def follow(kfp: Kubeflow, run_id: str, stream: TextIO | None = None) -> Ended:
     stream = stream or sys.stdout
     run = kfp.run(run_id)
     steps = steps_of(kfp, run)
-    steps.update(run)  # what has happened already is said in one line
-    if steps.finished():
-        print(f"finished before: {', '.join(steps.finished())}", file=stream, flush=True)
+    events = steps.update(run)
+    before = steps.finished()  # what has happened already is said in one line
+    if before:
+        print(f"finished before: {', '.join(before)}", file=stream, flush=True)
+    events = [(state, event) for state, event in events if state.name not in before]
     with open_view(stream) as view:
         while True:
-            view.show(steps.states, steps.update(run))
+            view.show(steps.states, events)
             if run.get("state", ACTIVE[0]) not in ACTIVE:
                 break
             time.sleep(kfp.patience.poll)
             run = kfp.run(run_id)
+            events = steps.update(run)
     return outcome(run, steps)
 
 

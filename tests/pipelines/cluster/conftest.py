@@ -1,16 +1,23 @@
-"""A Kubeflow Pipelines on loopback, and a compiled pipeline to start there."""
+"""A Kubeflow Pipelines on loopback, with a Kubernetes beside it, and compiled pipelines to start there."""
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pipelines.cluster import api
+from components import provenance
+from pipelines.cli import main
+from pipelines.cluster import api, run, schedule
 from pipelines.cluster.calls import Patience
 from pipelines.compile import compile_pipeline
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
+from pipelines.shape import MAIN
+from tests.components.launch.kubeconfig import write_kubeconfig
+from tests.components.launch.kubernetes_api import Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 
 # As short as loopback allows; what is long enough to never be met says so.
@@ -18,10 +25,18 @@ QUICK = Patience(api=20.0, settle=0.3, claim=30.0, poll=0.02, first=0.01, longes
 
 
 @pytest.fixture
-def kubeflow(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
+def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernetes]:
+    with Kubernetes(tmp_path) as made:
+        write_kubeconfig(tmp_path / "kubeconfig", made.url)
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield made
+
+
+@pytest.fixture
+def kubeflow(kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubeflow]:
     for name in (api.TOKEN_PATH, api.UI_ENDPOINT, api.NAMESPACE, "KUBERNETES_SERVICE_HOST", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)
-    with Kubeflow() as made:
+    with Kubeflow(kubernetes) as made:
         monkeypatch.setenv(api.ENDPOINT, made.url)
         yield made
 
@@ -32,10 +47,34 @@ def kfp(kubeflow: Kubeflow) -> api.Kubeflow:
     return api.connect(patience=QUICK)
 
 
-@pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline as `lingbot compile` writes it for the cluster."""
-    folder = tmp_path_factory.mktemp("compiled")
+def compiled(folder: Path, *settings: str, pipeline: str = MAIN) -> Path:
+    """A pipeline as `lingbot compile` writes it for the cluster."""
     # On a thread of its own: kfp reads the whole stack for every option of a task, and pytest's is deep (4 s, not 1).
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(compile_pipeline, load_parameters(), load_profile("cluster"), folder).result()
+        parameters, profile = load_parameters(settings=settings), load_profile("cluster")
+        return pool.submit(compile_pipeline, parameters, profile, folder, pipeline).result()
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compiled(tmp_path_factory.mktemp("compiled"), "pretrain.steps=7")
+
+
+@pytest.fixture
+def lingbot(kubeflow: Kubeflow, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command line, in a home of its own, with a profile `here.yaml`; what it compiles is `package`."""
+    digest = f"registry.example.com/lingbot@sha256:{'a' * 64}"
+    profile = {
+        "runner": "cluster",
+        "storage": {"mode": "object", "url": (tmp_path / "storage").as_uri()},
+        "images": dict.fromkeys(("data", "train", "simulation"), digest),
+    }
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(profile))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LINGBOT_STORAGE", raising=False)
+    monkeypatch.setattr(api, "Patience", lambda: QUICK)
+    monkeypatch.setattr(provenance, "package_versions", lambda: {"numpy": "2"})  # reads 300 files a run
+    for module in (run, schedule):
+        monkeypatch.setattr(module, "compile_pipeline", lambda *given: Path(shutil.copy(package, given[2])))
+    return lambda *arguments: main(list(arguments))
