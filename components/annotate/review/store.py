@@ -123,7 +123,7 @@ class ReviewFile:
         except FileNotFoundError:
             self._seen, self._rows = None, self._annotated
             return
-        seen = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        seen = _seen(stat)
         if seen != self._seen:
             reviewed = _checked(read_annotations(self.path), self._lengths, str(self.path))
             self._rows = dict(sorted({**self._annotated, **reviewed}.items()))
@@ -136,12 +136,18 @@ class ReviewFile:
             written = self.path.with_name(new)
             with written.open("rb") as file:
                 os.fsync(file.fileno())
+            self._rows, self._seen = rows, _seen(written.stat())
             written.replace(self.path)
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written ({error.strerror or error}), what you did is not saved: make room or "
                 "make the folder writable, then save again."
             ) from error
+
+
+def _seen(stat: os.stat_result) -> tuple[int, ...]:
+    """What tells one content of a file from another: each is a new file."""
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _checked(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:

@@ -1,5 +1,6 @@
 """The file of a review: whole at every moment, and nobody's work is lost in it."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -115,6 +116,22 @@ def test_who_reads_while_it_is_saved_reads_a_whole_file(tmp_path: Path) -> None:
         file.save({4: accepting(file, 4)})
         assert reader.read() == before
     assert path.read_bytes() != before
+
+
+def test_a_full_disk_is_said_and_the_work_can_be_saved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = review(tmp_path / "reviewed.parquet")
+    change = {3: accepting(file, 3)}
+
+    def full(file_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="cannot be written .No space left on device., what you did is not saved"):
+            file.save(change)
+    assert not file.path.exists() and {row["review_state"] for row in file.rows(3)} == {"unreviewed"}
+    file.save(change)
+    assert {row["review_state"] for row in review(file.path).rows(3)} == {"accepted"}
 
 
 @pytest.mark.soak
