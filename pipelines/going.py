@@ -16,6 +16,7 @@ from pipelines.summary import summary_lines
 
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 60.0
+_pause = time.sleep
 _CODES = {"done": 0, "stopped": 130}
 
 
@@ -30,7 +31,7 @@ def watch(run_id: str, stream: TextIO | None = None) -> int:
             going = is_alive(run["id"])  # read once more after the end
             view.show(states, [(step, event) for step in states for event in step.read(run["id"])])
             if going:
-                time.sleep(_POLL_SECONDS)
+                _pause(_POLL_SECONDS)
     run = read_run(run["id"])
     for line in summary_lines(run) if run["status"] == "done" else _why(run):
         print(line, file=stream)
@@ -56,7 +57,7 @@ def cancel(run_id: str) -> None:
     while is_alive(run["id"]):
         if time.monotonic() > end:
             raise UserError(f"run {run['id']} was told to stop {_STOP_SECONDS:.0f} s ago and goes on: look at its log")
-        time.sleep(_POLL_SECONDS)
+        _pause(_POLL_SECONDS)
     print(
         f"run {run['id']} has stopped. What is finished is kept: `lingbot runs retry {run['id']}` goes on from there."
     )

@@ -1,0 +1,121 @@
+"""Runs of this machine from another terminal: watched, ended, taken up again."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components import state
+from components.liveness import is_alive
+from pipelines import going
+from pipelines.cli import main
+from pipelines.parameters import load_parameters
+from pipelines.profile import load_profile
+
+# A run of one step, as far as others see it: it goes on until it is told to stop.
+RUN = """
+import json, signal, sys, time
+from components import state
+from components.liveness import alive
+from components.progress import open_progress
+from pipelines.signals import stop_on_signals
+
+run_id = sys.argv[1]
+path = state.run_folder(run_id) / "run.json"
+record = json.loads(path.read_text())
+with alive(run_id), stop_on_signals():
+    progress = open_progress("collect", run_id)
+    progress.event("start", fingerprint="f" * 64)
+    print("going", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        progress.event("end", status="failed", seconds=1.0)
+        state.write_json(path, record | {"status": "stopped"})
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def record(run_id: str, **more: Any) -> str:
+    parameters = load_parameters(settings=["pretrain.steps=7", "seed=3"])
+    values = {
+        "id": run_id, "pipeline": "demonstrations_to_policy", "status": "running", "started": 0.0, "seconds": None,
+        "steps": [{"name": "collect", "step": "collect", "status": "waiting"}], "error": None,
+        "profile": load_profile("laptop").to_json(), "served": None, "report": None,
+        "provenance": {
+            "parameters": parameters.to_json(), "data": None, "command": ["lingbot"], "code": {"dirty": None},
+        },
+    }  # fmt: skip
+    state.write_json(state.run_folder(run_id) / "run.json", values | more)
+    return run_id
+
+
+@pytest.fixture
+def running(home: Path) -> Iterator[str]:
+    """The id of a run that another process does."""
+    run_id = record("20260101-000000-aaaa")
+    command = [sys.executable, "-c", RUN, run_id]
+    with subprocess.Popen(command, cwd=state.checkout(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "going\n"
+        yield run_id
+        process.kill()
+
+
+def test_cancelling_is_ctrl_c_from_elsewhere(running: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "cancel", running]) == 0
+    assert not is_alive(running)
+    assert f"`lingbot runs retry {running}` goes on from there" in capsys.readouterr().out
+    assert main(["runs", "watch", running]) == 130
+    assert "collect: started" in capsys.readouterr().out
+    assert main(["runs", "cancel", running]) == 2
+    assert "is stopped: there is nothing to cancel" in capsys.readouterr().err
+
+
+def test_watching_lasts_as_long_as_the_run(running: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def pause(seconds: float) -> None:
+        looks.append(is_alive(running))
+        if len(looks) == 2:
+            going.ask_to_stop(running)
+        waited = time.monotonic() + 60
+        while len(looks) > 1 and is_alive(running) and time.monotonic() < waited:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(going, "_pause", pause)
+    assert going.watch(running) == 130
+    assert looks == [True, True]
+
+
+def test_retrying_takes_the_parameters_of_then(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = record("20260101-000000-bbbb", status="stopped")
+    begun: list[Any] = []
+
+    class Run:
+        def __init__(self, *given: Any) -> None:
+            begun.append(given)
+
+        def execute(self) -> int:
+            return 0
+
+    monkeypatch.setattr(going, "LocalRun", Run)
+    assert main(["runs", "retry", run_id]) == 0
+    ((pipeline, parameters, profile, data),) = begun
+    assert (pipeline, parameters.seed, parameters.steps["pretrain"]["steps"]) == ("demonstrations_to_policy", 3, 7)
+    assert parameters == load_parameters(settings=["pretrain.steps=7", "seed=3"])
+    assert profile == load_profile("laptop") and data is None
+
+
+def test_what_is_done_is_not_taken_up_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs", "retry", record("20260101-000000-cccc", status="done")]) == 2
+    assert "is done: `lingbot run` makes another" in capsys.readouterr().err
