@@ -5,7 +5,7 @@
 
 The decoder is the endpoint's own because the known ones trust the sender: one crashes on an object dtype, another
 unpickles. Here a dtype is one of a short list, the byte count must be the product of the shape exactly, the cost of a
-message is bounded before it is paid, and what comes out is a copy.
+message is bounded before it is paid, and what comes out cannot be written.
 """
 
 import math
@@ -51,8 +51,9 @@ def pack(value: Any) -> bytes:
     return msgpack.packb(value, default=_encode, use_bin_type=True)
 
 
-def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:
-    """Decodes one message from an untrusted sender. Arrays are writable copies in native byte order.
+def unpack(data: bytes | memoryview, limits: Limits = DEFAULT_LIMITS) -> Any:
+    """Decodes one message from an untrusted sender. Arrays are in native byte order, cannot be written, and share
+    nothing with `data`.
 
     Raises:
         TooLarge: when the message has more bytes than the limit.
@@ -125,7 +126,7 @@ def _encode(value: Any) -> dict[bytes, Any]:
 
 
 def build_array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
-    """The array that an untrusted sender describes: a writable copy in native byte order.
+    """The array that an untrusted sender describes, in native byte order. It may share `data`, and cannot be written.
 
     Raises:
         BadMessage: when the dtype is not on the list, or the bytes are not the product of the shape.
@@ -144,9 +145,11 @@ def build_array(dtype: Any, shape: Any, data: Any) -> np.ndarray:
         raise BadMessage(f"an array of shape {shape} and dtype {checked.str} has {expected} bytes, not {len(data)}")
     if checked.kind == "b":
         # A bool of any byte but 0 and 1 is undefined for numpy: read as "not zero".
-        return (np.frombuffer(data, dtype=np.uint8) != 0).reshape(shape)
-    # astype copies always.
-    return np.frombuffer(data, dtype=checked).reshape(shape).astype(checked.newbyteorder("="))
+        array = np.frombuffer(data, dtype=np.uint8) != 0
+    else:
+        array = np.frombuffer(data, dtype=checked).astype(checked.newbyteorder("="), copy=False)
+    array.flags.writeable = False
+    return array.reshape(shape)
 
 
 def array_of_list(value: list[Any]) -> np.ndarray | None:

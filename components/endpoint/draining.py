@@ -14,12 +14,13 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from socket import socket
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from components.endpoint.codec import DEFAULT_LIMITS
+from components.endpoint.gathering import GatheringProtocol
 
 logger = logging.getLogger("lingbot.endpoint")
 # Time for clients to answer the close frame before their sockets are closed under them.
@@ -57,6 +58,7 @@ class DrainingServer(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                ws=cast(Any, GatheringProtocol),  # uvicorn's type has no protocols with buffers of their own
                 ws_max_size=DEFAULT_LIMITS.max_bytes,
                 ws_per_message_deflate=False,  # openpi's clients do not compress, and camera images hardly shrink
                 ws_ping_interval=20.0,

@@ -89,7 +89,7 @@ class Connection:
             self._ask(message.get("bytes"), owed)
             await self._owed.put(owed)
 
-    def _ask(self, data: bytes | None, owed: _Owed) -> None:
+    def _ask(self, data: bytes | memoryview | None, owed: _Owed) -> None:
         """Here and now, on the way to the model: what follows a message costs no turn of the event loop."""
         exchange = owed.exchange
         try:

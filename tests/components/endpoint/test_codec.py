@@ -40,7 +40,15 @@ def test_arrays_round_trip(array):
     assert back.dtype == array.dtype.newbyteorder("=")
     assert back.dtype.isnative
     np.testing.assert_array_equal(back, array)
-    back[...] = 0  # a copy: writable
+    assert not back.flags.writeable
+
+
+def test_arrays_share_nothing_with_the_bytes_that_they_came_in():
+    sent = np.arange(1000, dtype=np.float64)
+    data = bytearray(pack({"x": sent}))
+    back = unpack(memoryview(data))["x"]
+    data[:] = bytes(len(data))
+    np.testing.assert_array_equal(back, sent)
 
 
 @pytest.mark.parametrize("value", [np.float32(1.5), np.int64(-3), np.bool_(True), np.uint8(255)])

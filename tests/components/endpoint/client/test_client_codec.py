@@ -33,7 +33,8 @@ def test_the_bytes_are_openpis():
 def test_arrays_come_back_as_they_were_on_both_sides(array):
     for decode in (unpack, codec.unpack):
         back = decode(pack({"a": array}))["a"]
-        assert back.shape == array.shape and np.array_equal(back, array) and back.flags.writeable
+        assert back.shape == array.shape and np.array_equal(back, array)
+    assert unpack(pack({"a": array}))["a"].flags.writeable  # a robot may change what it was sent
     assert np.array_equal(unpack(codec.pack({"a": array}))["a"], array)
     assert unpack(pack({"a": np.float32(2.5)}))["a"] == 2.5
 
