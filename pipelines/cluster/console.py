@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from kfp_server_api.exceptions import ApiException
 
@@ -14,6 +12,7 @@ from pipelines.cluster.calls import Object
 from pipelines.cluster.following import end_lines, follow, outcome, steps_of
 from pipelines.cluster.leaving import leaving
 from pipelines.cluster.once import experiment_id
+from pipelines.cluster.results import conclude
 from pipelines.cluster.steps import duration_of, moment
 from pipelines.cluster.submission import ACTIVE, end_run, keep_first, run_name, runs_of
 from pipelines.live import duration, print_table
@@ -75,7 +74,9 @@ def show(kfp: Kubeflow, reference: str, as_json: bool) -> None:
     print_table(steps.states, duration_of(run))
     lines = [f"  {kfp.link(run['run_id'])}"]
     if run.get("state") not in ACTIVE:
-        lines = end_lines(outcome(run, steps), kfp.link(run["run_id"]))
+        ended = outcome(run, steps)
+        record = records.find(reference)
+        lines = end_lines(ended, kfp.link(run["run_id"])) + (conclude(record, ended)[1] if record else [])
     print("\n".join(lines))
 
 
@@ -84,8 +85,12 @@ def watch(kfp: Kubeflow, reference: str) -> int:
     run_id = find(kfp, reference)
     with leaving(kfp, run_id, reference, cancel=False) as left:
         ended = follow(kfp, run_id)
-        _keep(reference, ended.run)
-        print("\n".join(end_lines(ended, kfp.link(run_id))))
+        results: list[str] = []
+        record = records.find(reference)
+        if record is not None:
+            record, results = conclude(record, ended)
+            records.save(record)
+        print("\n".join([*end_lines(ended, kfp.link(run_id)), *results]))
         return ended.code
     return left.code
 
@@ -128,11 +133,3 @@ def retry(kfp: Kubeflow, reference: str, *, wait: bool) -> int:
 def _status(run: Object) -> str:
     state = str(run.get("state") or "unknown")
     return "waiting" if state == "PENDING" else records.STATUS.get(state, state.lower())
-
-
-def _keep(reference: str, run: Mapping[str, Any]) -> None:
-    """Brings the record here up to date, where there is one."""
-    record = records.find(reference)
-    if record is not None:
-        now = {"status": records.STATUS.get(run["state"], "running"), "seconds": duration_of(dict(run))}
-        records.save(record | now | ({"error": None} if now["status"] == "done" else {}))

@@ -26,10 +26,12 @@ class Ended:
         code: for the shell: 0 done, 1 a fault, 2 the user can put it right, 130 cancelled.
         step: that failed.
         log: of it.
+        steps: all of them.
     """
 
     run: Object
     code: int
+    steps: Steps
     step: str = ""
     log: StepLog | None = None
 
@@ -81,11 +83,11 @@ def outcome(run: Object, steps: Steps) -> Ended:
     if state == "FAILED":
         failed = steps.failed()
         if failed is None:
-            return Ended(run=run, code=1)
+            return Ended(run=run, code=1, steps=steps)
         log = failed_log(run["run_id"], failed.name.partition("@")[0])
         user = log.report is not None and log.report["user"]
-        return Ended(run=run, code=2 if user else 1, step=failed.name, log=log)
-    return Ended(run=run, code=STOPPED if state == "CANCELED" else 0)
+        return Ended(run=run, code=2 if user else 1, steps=steps, step=failed.name, log=log)
+    return Ended(run=run, code=STOPPED if state == "CANCELED" else 0, steps=steps)
 
 
 def end_lines(ended: Ended, link: str) -> list[str]:

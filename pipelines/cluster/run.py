@@ -17,7 +17,7 @@ from pipelines import ir
 from pipelines.cluster import records
 from pipelines.cluster.api import Kubeflow, connect
 from pipelines.cluster.following import STOPPED, end_lines, follow
-from pipelines.cluster.steps import duration_of
+from pipelines.cluster.results import conclude
 from pipelines.cluster.submission import run_key, submit_once
 from pipelines.compile import compile_pipeline
 from pipelines.parameters import RunParameters
@@ -76,6 +76,8 @@ class ClusterRun:
             "profile": profile.to_json(),
             "preset": parameters.preset,
             "seed": parameters.seed,
+            "steps": [],
+            "cost": None,
             "error": None,
         }
 
@@ -109,13 +111,9 @@ class ClusterRun:
     def follow(self) -> int:
         """Shows it until it has ended; returns the exit code."""
         ended = follow(self.kfp, self.record["run"], self.stream)
-        self.record["status"] = records.STATUS.get(ended.run["state"], "running")
-        self.record["seconds"] = duration_of(ended.run)
-        if ended.step:
-            report = ended.log.report if ended.log else None
-            self.record["error"] = {"step": ended.step, "message": report["message"] if report else ""}
+        self.record, results = conclude(self.record, ended)
         records.save(self.record)
-        for line in end_lines(ended, self.record["link"]):
+        for line in [*end_lines(ended, self.record["link"]), *results]:
             self.say(line)
         if ended.code not in (0, STOPPED):
             self.say(f"  when the cause is put right: lingbot runs retry {self.id}")

@@ -2,18 +2,24 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from components.steps import STEPS
+from components.artifacts import Artifact, FileRecord, digest_of
+from components.code_version import code_version
+from components.execution import plan_fingerprint
+from components.steps import STEPS, Step, maker
 from pipelines.cluster import following, records
 from pipelines.cluster.submission import submit_once
+from pipelines.parameters import load_parameters
+from pipelines.shape import run_steps
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
+from tests.pipelines.conftest import SUMMARIES
 
 Lingbot = Callable[..., int]
 REPORT = {"step": "pack", "type": "UserError", "message": "steps is -1: it must be 1 or more", "traceback": "..."}
@@ -169,3 +175,59 @@ def test_a_run_whose_command_died_while_it_was_submitted_is_found(
     assert record()["run"] == ""
     assert lingbot("runs", "watch", "last") == 0
     assert record()["run"] == kubeflow.runs[0]["run_id"]
+
+
+def test_it_ends_with_what_its_steps_published_and_what_it_cost(
+    kubeflow: Kubeflow, lingbot: Lingbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps, values = run_steps("demonstrations_to_policy", load_parameters())
+    publish(steps, values, tmp_path / "storage")
+    assert lingbot("run", "--profile", "here.yaml") == 0
+    said = capsys.readouterr().out
+    assert "episodes     240 in, 2 quarantined, 0.61 h usable" in said
+    assert "SR 82% [73, 88]" in said
+    assert "version      lingbot-vla-aloha_sim version 3" in said
+    assert re.search(r"cost         .* CPU hours, .* GPU hours", said)
+    kept = record()
+    assert [entry["status"] for entry in kept["steps"]] == ["done"] * 10
+    assert kept["steps"][1]["summary"] == SUMMARIES["validate"]
+    assert kept["cost"]["basis"] == "reserved"
+    assert lingbot("runs", "show", "last") == 0
+    assert "episodes     240 in" in capsys.readouterr().out
+
+
+def test_results_of_other_code_are_not_taken_for_its_own(
+    kubeflow: Kubeflow, lingbot: Lingbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps, values = run_steps("demonstrations_to_policy", load_parameters(settings=["collect.episodes=3"]))
+    publish(steps, values, tmp_path / "storage")
+    assert lingbot("run", "--profile", "here.yaml") == 0
+    said = capsys.readouterr().out
+    assert "holds other code than made them" in said
+    assert "episodes" not in said
+
+
+def publish(steps: Sequence[Step], values: Mapping[str, Mapping[str, Any]], storage: Path) -> None:
+    """What the steps of a run leave in the storage."""
+    made: dict[str, Artifact] = {}
+    for step in steps:
+        files = {"result.txt": FileRecord(size=4, sha256="b" * 64)}
+        before = {name: made[maker(step, name)] for name in step.inputs}
+        digests = {name: artifact.digest for name, artifact in before.items()}
+        identity = plan_fingerprint(step, digests, values[step.task], code_version(step.module))
+        made[step.task] = Artifact(
+            step=step.name,
+            kind=step.artifact,
+            uri=f"steps/{step.name}/{identity}/data",
+            digest=digest_of(files),
+            fingerprint=identity,
+            files=files,
+            summary=SUMMARIES.get(step.name, {}),
+            inputs={name: artifact.source for name, artifact in before.items()},
+            parameters=dict(values[step.task]),
+            sources={},
+            code_version=code_version(step.module),
+        )
+        path = storage / "steps" / step.name / identity / "manifest.json"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(made[step.task].to_bytes())
