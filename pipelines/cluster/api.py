@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,24 +52,25 @@ class Kubeflow:
     experiment: str = EXPERIMENT
     service_account: str = ""
     patience: Patience = field(default_factory=Patience)
+    _users: list[bool] = field(default_factory=list, repr=False)  # whether it has several, once that is known
 
-    @cached_property
+    @property
     def runs(self) -> RunServiceApi:
         return RunServiceApi(self.client)
 
-    @cached_property
+    @property
     def recurring(self) -> RecurringRunServiceApi:
         return RecurringRunServiceApi(self.client)
 
-    @cached_property
+    @property
     def experiments(self) -> ExperimentServiceApi:
         return ExperimentServiceApi(self.client)
 
-    @cached_property
+    @property
     def pipelines(self) -> PipelineServiceApi:
         return PipelineServiceApi(self.client)
 
-    @cached_property
+    @property
     def uploads(self) -> PipelineUploadServiceApi:
         return PipelineUploadServiceApi(self.client)
 
@@ -78,11 +78,13 @@ class Kubeflow:
     def host(self) -> str:
         return str(self.client.configuration.host)
 
-    @cached_property
+    @property
     def user_namespace(self) -> dict[str, str]:
         """The option `namespace` of calls to a Kubeflow of several users; none for one of one user."""
-        healthz = HealthzServiceApi(self.client).healthz_service_get_healthz
-        return {"namespace": namespace()} if self.read(healthz, "asking for its health").get("multi_user") else {}
+        if not self._users:  # no lock: two threads that ask at once hear the same
+            health = self.read(HealthzServiceApi(self.client).healthz_service_get_healthz, "asking for its health")
+            self._users.append(bool(health.get("multi_user")))
+        return {"namespace": namespace()} if self._users[0] else {}
 
     def read(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object:
         """See `calls.read`."""

@@ -81,9 +81,13 @@ def _local(args: argparse.Namespace, profile: "Profile") -> int:
 def _cluster(args: argparse.Namespace, profile: "Profile") -> int:
     from pipelines.cluster.leaving import leaving
     from pipelines.cluster.run import ClusterRun
+    from pipelines.cluster.staging import stage_release
     from pipelines.parameters import load_parameters
 
-    parameters = load_parameters(args.params, settings_of(args))
+    given = args
+    if args.from_tag and not args.dataset:
+        given = argparse.Namespace(**{**vars(args), "from_tag": None, "dataset": stage_release(args.from_tag, profile)})
+    parameters = load_parameters(args.params, settings_of(given))
     run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once)
     run_id = run.submit()
     if args.no_wait:

@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
+from components.adapters.storage import Storage
 from components.artifacts import Artifact, FileRecord, digest_of
 from components.code_version import code_version
 from components.execution import plan_fingerprint
 from components.steps import STEPS, Step, maker
-from pipelines.cluster import following, records
+from pipelines.cluster import following, records, run, staging
 from pipelines.cluster.submission import submit_once
 from pipelines.parameters import load_parameters
 from pipelines.shape import run_steps
+from pipelines.tags import Release
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 from tests.pipelines.conftest import SUMMARIES
@@ -44,11 +46,11 @@ def test_it_runs_with_its_parameters_and_is_followed_to_its_end(
             lambda _: kubeflow.release()
         )
         assert lingbot("run", "--profile", "here.yaml") == 0
-    (run,) = kubeflow.runs
-    assert run["state"] == "SUCCEEDED"
-    assert run["runtime_config"]["parameters"]["pretrain_parameters"]["steps"] == 7
+    (started,) = kubeflow.runs
+    assert started["state"] == "SUCCEEDED"
+    assert started["runtime_config"]["parameters"]["pretrain_parameters"]["steps"] == 7
     said = capsys.readouterr().out
-    assert f"{kubeflow.url}/#/runs/details/{run['run_id']}" in said
+    assert f"{kubeflow.url}/#/runs/details/{started['run_id']}" in said
     assert "annotate: cached" in said
     started = re.findall(r"^(\w+): started", said, re.MULTILINE)
     assert [name for name in started if name != "extract_depth_tokens"] == [
@@ -62,12 +64,12 @@ def test_what_it_was_made_from_is_kept_here_and_where_its_steps_find_it(
     kubeflow: Kubeflow, lingbot: Lingbot, tmp_path: Path
 ) -> None:
     assert lingbot("run", "--profile", "here.yaml", "--no-wait") == 0
-    (run,) = kubeflow.runs
+    (started,) = kubeflow.runs
     kept = record()
-    assert (kept["run"], kept["status"], kept["pipeline"]) == (run["run_id"], "running", "demonstrations_to_policy")
-    there = json.loads((tmp_path / "storage/runs" / run["run_id"] / "provenance.json").read_text())
+    assert (kept["run"], kept["status"], kept["pipeline"]) == (started["run_id"], "running", "demonstrations_to_policy")
+    there = json.loads((tmp_path / "storage/runs" / started["run_id"] / "provenance.json").read_text())
     here = json.loads((tmp_path / "home/runs" / kept["id"] / "provenance.json").read_text())
-    assert there == here | {"run": run["run_id"]}
+    assert there == here | {"run": started["run_id"]}
     assert there["images"]["train"]["digest"] == f"sha256:{'a' * 64}"
     assert set(there["parameters"]) > {"collect", "pretrain"}
 
@@ -101,8 +103,8 @@ def test_a_log_that_cannot_be_read_is_said_with_the_command_that_reads_it(
     kubernetes.deny("get", "pods/log")
     assert lingbot("run", "--profile", "here.yaml") == 1
     said = capsys.readouterr().out
-    (run,) = kubeflow.runs
-    assert f"kubectl -n {NAMESPACE} logs -l pipeline/runid={run['run_id']},lingbot/step=pack -c main" in said
+    (started,) = kubeflow.runs
+    assert f"kubectl -n {NAMESPACE} logs -l pipeline/runid={started['run_id']},lingbot/step=pack -c main" in said
 
 
 def test_a_pod_that_is_gone_is_said(kubeflow: Kubeflow, lingbot: Lingbot, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,6 +163,29 @@ def test_files_of_this_machine_are_refused_before_anything_is_sent(
     assert lingbot("run", "--profile", "here.yaml", "--dataset", str(tmp_path)) == 2
     assert f"ingest.dataset is '{tmp_path}', a file of this machine" in capsys.readouterr().err
     assert kubeflow.wire.calls == []
+
+
+def test_the_data_of_a_tag_is_put_where_pods_read(
+    kubeflow: Kubeflow, lingbot: Lingbot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fetched/meta").mkdir(parents=True)
+    (tmp_path / "fetched/meta/info.json").write_text("{}")
+    steps = {"collect": {"digest": "c" * 64}}
+    release = Release(tag="data/cubes-v1", commit="d" * 40, record={"source": "collect", "steps": steps})
+    monkeypatch.setattr(staging, "find_release", lambda tag: release)
+    monkeypatch.setattr(staging, "fetch_dataset", lambda tag: tmp_path / "fetched")
+    monkeypatch.setattr(Storage, "locate", lambda storage, key: f"s3://there/{key}")
+    monkeypatch.setattr("pipelines.commands.run.data_of", lambda args: {"tag": args.from_tag})
+    compiled_with = []
+    monkeypatch.setattr(run, "compile_pipeline", lambda *given: compiled_with.append(given[0]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        lingbot("run", "--profile", "here.yaml", "--from-tag", "data/cubes-v1")
+    assert (tmp_path / "storage/datasets" / ("c" * 64) / "meta/info.json").exists()
+    (parameters,) = compiled_with
+    assert parameters.steps["ingest"]["dataset"] == f"s3://there/datasets/{'c' * 64}"
+    assert json.loads(next((tmp_path / "home/runs").glob("*/provenance.json")).read_text())["data"] == {
+        "tag": "data/cubes-v1"
+    }
 
 
 def test_a_run_whose_command_died_while_it_was_submitted_is_found(
