@@ -281,18 +281,29 @@ class Batcher:
         self._metrics.set("queue_depth", self.pending)
 
     def _hand_out(self, batch: list[Work], outcome: Outcome) -> None:
-        size, version, first = sum(len(work.requests) for work in batch), batch[0].served.model_version, 0
-        self._cost.saw(size, outcome.seconds)
-        self._metrics.observe("batch_size", size, version=version)
-        self._metrics.observe("stage_seconds", outcome.seconds, version=version, stage="model")
+        size, first = sum(len(work.requests) for work in batch), 0
         for work in batch:
             mine = outcome.value[first : first + len(work.requests)]
             first += len(work.requests)
-            waited = work.started - work.arrived
-            self._metrics.observe("stage_seconds", waited, version=version, stage="queue")
             if not work.future.done():
-                answered = Answered(actions=mine, queue_seconds=waited, model_seconds=outcome.seconds, batch=size)
-                work.future.set_result(answered)
+                work.future.set_result(
+                    Answered(
+                        actions=mine,
+                        queue_seconds=work.started - work.arrived,
+                        model_seconds=outcome.seconds,
+                        batch=size,
+                    )
+                )
+        # After those who waited, who go on first: their replies do not wait for the counting.
+        asyncio.get_running_loop().call_soon(self._count, batch, size, outcome.seconds)
+
+    def _count(self, batch: list[Work], size: int, seconds: float) -> None:
+        version = batch[0].served.model_version
+        self._cost.saw(size, seconds)
+        self._metrics.observe("batch_size", size, version=version)
+        self._metrics.observe("stage_seconds", seconds, version=version, stage="model")
+        for work in batch:
+            self._metrics.observe("stage_seconds", work.started - work.arrived, version=version, stage="queue")
 
 
 def _settle(waiting: "asyncio.Future[Any]", outcome: Outcome) -> None:
