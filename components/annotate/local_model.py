@@ -25,13 +25,15 @@ class LocalModel:
 
     def __init__(self, path: str, name: str) -> None:
         import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
+        from transformers import AutoModelForImageTextToText
+
+        from components.annotate.local_processor import load_processor
 
         self.name = name
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(path, local_files_only=True)
+            self._processor = load_processor(path)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(path, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, ImportError) as error:
             raise UserError(
                 f"annotate.checkpoint is '{path}', from which transformers loads no vision-language model ({error}): "
                 "give a folder with weights, config and processor."

@@ -1,5 +1,6 @@
 """Small datasets for the tests of annotation: 20 Hz, three views of 16 pixels, several atomic actions an episode."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,17 +34,50 @@ def picking(arm: str, length: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndar
     return state, action, pose
 
 
-def write_picks(folder: Path, episodes: int, cameras: tuple[str, ...] = CAMERAS) -> Path:
+def moving(arm: str, length: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """State, action and poses of one atomic action: an arm moves."""
+    action = np.zeros((length, 14), np.float32)
+    action[:, [6, 13]] = 1.0
+    action[:, 7 if arm == "right" else 0] = smooth(0, 30, length)
+    return action.copy(), action, np.zeros((length, 14), np.float32)
+
+
+def picking_twice(arm: str, length: int = 140) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """State, action and poses of eight atomic actions: reach, close, lift, lower, open; reach, close and lift."""
+    first = 7 if arm == "right" else 0
+    action = np.zeros((length, 14), np.float32)
+    action[:, [6, 13]] = 1.0
+    action[20:70, first + 6] = 0.0
+    action[110:, first + 6] = 0.0
+    action[:, first] = smooth(0, 20, length) - smooth(80, 110, length)
+    action[:, first + 1] = smooth(30, 48, length) - smooth(52, 70, length) + smooth(120, 139, length)
+    state = action.copy()
+    for closing in (20, 110):
+        state[closing : closing + 10, first + 6] = np.linspace(0.9, 0, 10)
+    state[70:80, first + 6] = np.linspace(0, 0.9, 10)
+    pose = np.zeros((length, 14), np.float32)
+    height = smooth(30, 48, length) - smooth(52, 70, length) + smooth(120, 139, length)
+    pose[:, first + 2] = 0.2 * height
+    return state, action, pose
+
+
+def write_picks(
+    folder: Path,
+    episodes: int,
+    cameras: tuple[str, ...] = CAMERAS,
+    motion: Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]] = picking,
+    pixels: int = 16,
+) -> Path:
     """A dataset of picks, the arms in turn; frames tell their episode and time by their colour."""
     writer = LeRobotWriter(
         folder, fps=FPS, robot_type="aloha_sim", state_names=ALOHA.state_names, action_names=ALOHA.action_names,
-        cameras=dict.fromkeys(cameras, (16, 16)), depth=False,
+        cameras=dict.fromkeys(cameras, (pixels, pixels)), depth=False,
     )  # fmt: skip
     for episode in range(episodes):
         arm = ("right", "left")[episode % 2]
-        state, action, pose = picking(arm)
-        frames = np.zeros((60, 16, 16, 3), np.uint8)
-        frames[..., 0] = np.arange(60)[:, None, None] * 4
+        state, action, pose = motion(arm)
+        frames = np.zeros((len(state), pixels, pixels, 3), np.uint8)
+        frames[..., 0] = (np.arange(len(state)) * 4 % 256)[:, None, None]
         frames[..., 1] = (episode * 37) % 256
         writer.add_episode(
             task=f"lift the red cube with the {arm} arm", state=state, action=action, eef_pose=pose,
