@@ -224,6 +224,8 @@ def test_the_interface_has_every_label_and_the_names_that_the_results_use() -> N
     (task,) = exported({4: rows})
     assert {entry["from_name"] for entry in task["predictions"][0]["result"]} <= named.keys()
     assert set(named.values()) == {"video"}
+    arms = {entry["value"]["choices"][0] for entry in task["predictions"][0]["result"] if entry["type"] == "choices"}
+    assert len(arms) == 2 and arms <= {choice.get("value") for choice in view.iterfind(".//Choices/Choice")}
     video = view.find("Video")
     assert video is not None and video.get("value") == "$video" and video.get("frameRate") == "$fps"
     assert {"video", "fps", "title"} <= task["data"].keys()
