@@ -208,7 +208,7 @@ def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any
             dvc.run("add", *ingested)  # no stage makes it: what was ingested lies outside of the project
         stages = [step for step in made.artifacts if step != INGEST]
         dvc.run("commit", "--force", *stages)
-        dvc.run("push", *ingested, *stages)
+        dvc.push(*ingested, *stages)
         tracked = ["dvc.lock", "dvc.yaml", "params.yaml", *(f"{path}.dvc" for path in ingested)]
         commit = tree.commit_all(f"Release {tag}", [*tracked, *figures, RECORD])
     git.tag(tag, commit, f"{tag}\n\ncommit {commit}")

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from model.errors import UserError
 
@@ -187,13 +188,30 @@ class Dvc:
         """
         return run_tool([sys.executable, "-m", "dvc", *arguments], self.root)
 
+    def push(self, *outputs: str) -> None:
+        """Pushes outputs to the default remote. The checkout's cache must be its own: large objects of others go too.
+
+        Raises:
+            UserError: the remote cannot be reached, or refuses.
+        """
+        url = self.remote_url()
+        if url and url.startswith("s3://"):
+            from components.adapters.dvc_objects import upload_large
+
+            upload_large(Path(self._settings()["cache"].get("dir") or self.root / ".dvc" / "cache"), url)
+        self.run("push", *outputs)
+
     def remote_url(self) -> str | None:
         """Address of the default remote, relative paths made absolute; None when there is none."""
-        from dvc.config import Config
-
-        settings = Config(dvc_dir=str(self.root / ".dvc"))
+        settings = self._settings()
         remote = settings["remote"].get(settings["core"].get("remote"))
         return remote["url"] if remote else None
+
+    def _settings(self) -> Mapping[str, Any]:
+        from dvc.config import Config
+
+        settings: Mapping[str, Any] = Config(dvc_dir=str(self.root / ".dvc"))
+        return settings
 
     def use(self, *, remote: str, cache: Path) -> None:
         """Settings of this checkout alone (`.dvc/config.local`): where the data lies, and that pulls are verified."""

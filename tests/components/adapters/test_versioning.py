@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from components.adapters import dvc_objects
 from components.adapters.versioning import Dvc, Git, run_tool
 from model.errors import UserError
 
@@ -128,18 +129,22 @@ def test_dvc_round_trip_and_a_flipped_byte_in_the_remote(git: Git, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_dvc_keeps_data_in_a_bucket(git: Git, s3, tmp_path: Path) -> None:
+def test_dvc_keeps_data_in_a_bucket(git: Git, s3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The endpoint and the credentials come from the AWS_* environment, as they do for our own storage."""
+    monkeypatch.setattr(dvc_objects, "LARGE", 200)
     (git.root / ".dvc").mkdir()
     (git.root / ".dvc" / "config").touch()
     dvc = Dvc(git.root)
     dvc.use(remote="s3://artefacts/dvc", cache=tmp_path / "cache")
     (git.root / "data").mkdir()
     (git.root / "data" / "a.bin").write_bytes(bytes(range(256)))
+    (git.root / "data" / "small.bin").write_bytes(bytes(range(10)))
     dvc.run("add", "-q", "data")
-    dvc.run("push", "-q")
+    s3.requests.clear()
+    dvc.push("data.dvc")
     stored = s3.client.list_objects_v2(Bucket="artefacts", Prefix="dvc/")["Contents"]
-    assert {item["Size"] for item in stored} >= {256}
+    assert {item["Size"] for item in stored} > {10, 256}, "and the list of the folder"
+    assert sum(request.startswith("PUT") for request in s3.requests) == 3, "the large one is not sent twice"
     dvc.use(remote="s3://artefacts/dvc", cache=tmp_path / "another cache")
     (git.root / "data" / "a.bin").unlink()
     dvc.run("pull", "-q", "--force")
