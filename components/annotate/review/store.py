@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from components.annotate.consensus import is_disputed
 from components.annotate.episodes import Row, by_episode
 from components.annotate.review.edits import revision, settle
-from model.data.annotations import read_annotations, write_annotations
+from model.data.annotations import ACCEPTED, read_annotations, write_annotations
 from model.errors import UserError
 
 
@@ -41,7 +42,8 @@ class ReviewFile:
 
     Args:
         path: the reviewed file; made by the first save.
-        annotated: rows that the review starts from. Where the file has the episode already, the file counts.
+        annotated: rows that the review starts from, or goes on with: they count where nobody has done anything yet to
+            the file's rows of the episode.
         lengths: frames of each episode of the dataset.
 
     Raises:
@@ -126,7 +128,8 @@ class ReviewFile:
         seen = _seen(stat)
         if seen != self._seen:
             reviewed = _checked(read_annotations(self.path), self._lengths, str(self.path))
-            self._rows = dict(sorted({**self._annotated, **reviewed}.items()))
+            touched = {episode: rows for episode, rows in reviewed.items() if any(map(_is_touched, rows))}
+            self._rows = dict(sorted({**reviewed, **self._annotated, **touched}.items()))
             self._seen = seen
 
     def _write(self, rows: dict[int, list[dict[str, Any]]]) -> None:
@@ -148,6 +151,11 @@ class ReviewFile:
 def _seen(stat: os.stat_result) -> tuple[int, ...]:
     """What tells one content of a file from another: each is a new file."""
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _is_touched(row: Row) -> bool:
+    """Whether a person had to do with it: changed or accepted it, or disputes it with another one."""
+    return bool(row["reviewer"] or row["review_state"] == ACCEPTED or is_disputed(row))
 
 
 def _checked(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:

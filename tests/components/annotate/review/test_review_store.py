@@ -55,12 +55,20 @@ def test_the_first_save_makes_the_file_with_every_episode(tmp_path: Path) -> Non
     assert sorted(each.name for each in path.parent.iterdir()) == [".reviewed.parquet.lock", "reviewed.parquet"]
 
 
-def test_a_review_goes_on_where_it_stood(tmp_path: Path) -> None:
-    file = review(tmp_path / "reviewed.parquet")
+def test_a_review_goes_on_where_it_stood_with_what_was_annotated_since(tmp_path: Path) -> None:
+    path = tmp_path / "reviewed.parquet"
+    file = review(path)
     file.save({3: accepting(file, 3)})
-    again = ReviewFile(tmp_path / "reviewed.parquet", [{**row, "sub_task": "anew"} for row in annotated()], LENGTHS)
-    assert {row["review_state"] for row in again.rows(3)} == {"accepted"}
-    assert again.rows(4) == file.rows(4), "what is in the file counts"
+    done, old = file.rows(3), file.rows(5)
+    better = [{**row, "sub_task": "in better words"} for row in annotated() if row["episode"] != 5]
+    again = ReviewFile(path, better, LENGTHS)
+    assert again.rows(3) == done, "a person's"
+    assert {row["sub_task"] for row in again.rows(4)} == {"in better words"}
+    assert again.rows(5) == old, "not annotated this time"
+    again.save({4: accepting(again, 4)})
+    kept = read_annotations(path)
+    assert {row["sub_task"] for row in kept if row["episode"] not in (3, 5)} == {"in better words"}
+    assert [row for row in kept if row["episode"] in (3, 5)] == done + old
 
 
 def test_the_later_of_two_saves_of_one_state_is_refused(tmp_path: Path) -> None:
