@@ -12,8 +12,8 @@ from model.errors import UserError, unknown_name
 
 # In the order of help: trigger, reproduce, data and evidence, promote and serve.
 COMMANDS = (
-    "run", "runs", "compile", "step", "reproduce", "compare", "data", "annotate", "evaluate", "checkpoint", "bundle",
-    "models", "serve", "keys", "plan", "bench", "storage", "doctor",
+    "run", "runs", "trigger", "compile", "step", "reproduce", "compare", "data", "annotate", "evaluate", "checkpoint",
+    "bundle", "models", "serve", "keys", "plan", "bench", "storage", "doctor",
 )  # fmt: skip
 
 

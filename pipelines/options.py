@@ -92,11 +92,9 @@ def data_of(args: argparse.Namespace) -> dict[str, Any] | None:
     """The tag that the data comes from, with the commit and the digests that it leads to now: a tag can be moved."""
     if not args.from_tag:
         return None
-    from pipelines.tags import find_release
+    from pipelines.tags import data_of_release, find_release
 
-    release = find_release(args.from_tag)
-    digests = {step: values["digest"] for step, values in release.record["steps"].items()}
-    return {"tag": args.from_tag, "commit": release.commit, "digests": digests}
+    return data_of_release(find_release(args.from_tag))
 
 
 def absolute(place: str) -> str:

@@ -141,6 +141,12 @@ def fetch_dataset(tag: str) -> Path:
     return records.data_folder(artifact.step, artifact.fingerprint)
 
 
+def data_of_release(release: Release) -> dict[str, Any]:
+    """For provenance: the tag that data comes from, with the commit and the digests that it leads to now."""
+    digests = {step: values["digest"] for step, values in release.record["steps"].items()}
+    return {"tag": release.tag, "commit": release.commit, "digests": digests}
+
+
 def default_remote() -> str:
     """Where DVC keeps bytes: the configured remote, and `dvc-remote` in the state folder when none was configured."""
     root = state.checkout()

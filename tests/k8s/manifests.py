@@ -51,6 +51,9 @@ def pods(objects: list[Object]) -> Iterator[tuple[str, Object]]:
     for item in of_kind(objects, *WORKLOADS):
         spec = item["spec"]["jobTemplate"]["spec"] if item["kind"] == "CronJob" else item["spec"]
         yield name(item), spec["template"]
+    for item in of_kind(objects, "Sensor"):
+        for trigger in item["spec"]["triggers"]:
+            yield f"Job of {name(item)}", trigger["template"]["k8s"]["source"]["resource"]["spec"]["template"]
 
 
 def selects(selector: Object, labels: Object) -> bool:

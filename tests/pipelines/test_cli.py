@@ -15,6 +15,8 @@ HEAVY = ("torch", "kfp", "mlflow", "great_expectations", "transformers", "pyarro
 DATA = {"--params", "--preset", "--set", "--dataset", "--from-tag", "--depth-checkpoint"}
 IMAGES = {"--images", "--allow-tags"}
 
+TRIGGER = {"--pipeline", "--profile", "--params", "--preset", "--set", *IMAGES}
+
 # Every command with its arguments and options. A new one is added here, and to the README.
 EXPECTED = {
     "run": {
@@ -26,6 +28,9 @@ EXPECTED = {
     "runs cancel": {"run"},
     "runs retry": {"run", "--no-wait"},
     "runs schedule": {"pipeline", "--cron", "--name", "--list", "--remove", "--profile", *IMAGES, *DATA},
+    "trigger data": {"address", "--event", "--settle", "--every", "--give-up", "--wait", *TRIGGER},
+    "trigger watch": {"address", "--settle", "--every", "--dry-run", *TRIGGER},
+    "trigger tag": {"tag", "--wait", *TRIGGER},
     "compile": {"pipeline", "--profile", "--output", *IMAGES, *DATA},
     "step": {"step", "--input", "--artifacts", "--output", *DATA},
     "reproduce": {"reference", "--only", "--remake-data", "--remote", "--fresh-environment"},

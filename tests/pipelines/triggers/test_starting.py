@@ -1,0 +1,157 @@
+"""One run for each digest of a dataset: by whichever trigger, however often it is told, whatever calls fail."""
+
+import io
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.adapters.storage import Storage
+from model.errors import UserError
+from pipelines.cluster import staging
+from pipelines.triggers import starting
+from pipelines.triggers.arrivals import arrivals
+from pipelines.triggers.starting import Trigger, start_when_settled, watch
+from tests.pipelines.triggers.conftest import MakeTrigger
+
+Upload = Callable[[str], str]
+
+
+def tell(trigger: Trigger, *addresses: str, pause: Callable[[float], None] = lambda seconds: None) -> list[Any]:
+    return start_when_settled(trigger, addresses, settle=0.0, give_up=60.0, every=0.01, pause=pause)
+
+
+def test_100_notifications_of_a_dataset_start_one_run_though_half_of_all_calls_fail(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = upload("cubes")
+    found = arrivals(address)
+    monkeypatch.setattr(starting, "arrivals", lambda _: found)  # 200 listings would be 5 s of moto's time
+    kubeflow.fail_half(7)
+    ready = threading.Barrier(4)
+
+    def process(_: int) -> int:
+        trigger = make_trigger()
+        ready.wait(60)
+        return sum(len(tell(trigger, address)) for _ in range(25))
+
+    with ThreadPoolExecutor(4) as pool:
+        started = list(pool.map(process, range(4)))
+    assert len(kubeflow.engine.runs) == 1
+    assert sum(started) >= 1
+
+
+def test_the_run_reads_the_dataset_that_arrived(kubeflow: Any, make_trigger: MakeTrigger, upload: Upload) -> None:
+    (run,) = tell(make_trigger(settings=["preset=debug"]), upload("cubes"))
+    assert run.parameters.steps["ingest"]["dataset"] == "s3://artefacts/cubes"
+    assert run.parameters.preset == "debug"
+    assert [one["run_id"] for one in kubeflow.runs] == [run.record["run"]]
+
+
+def test_the_same_bytes_elsewhere_are_the_same_run_and_other_bytes_or_settings_another(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload
+) -> None:
+    assert len(tell(make_trigger(), upload("cubes"))) == 1
+    out = io.StringIO()
+    assert tell(make_trigger(stream=out), upload("copy/of/cubes")) == []
+    assert "s3://artefacts/copy/of/cubes" in out.getvalue() and "has its run: http" in out.getvalue()
+    assert len(tell(make_trigger(settings=["preset=debug"]), "s3://artefacts/cubes")) == 1
+    Storage.from_url("s3://artefacts/cubes").write_bytes("README.md", b"more")
+    assert len(tell(make_trigger(), "s3://artefacts/cubes")) == 1
+    assert len(kubeflow.runs) == 3
+
+
+def test_nothing_starts_while_files_still_arrive(
+    kubeflow: Any, make_trigger: MakeTrigger, s3: Any, dataset: Path
+) -> None:
+    """A file a look: the run starts when the last has come, and at rest."""
+    files = sorted(path.relative_to(dataset).as_posix() for path in dataset.rglob("*") if path.is_file())
+    files.sort(key=lambda name: not name.startswith("meta"))
+    store = Storage.from_url("s3://artefacts/cubes")
+    waiting = list(files)
+
+    def next_file(_: float) -> None:
+        assert not kubeflow.runs or not waiting
+        if waiting:
+            name = waiting.pop(0)
+            store.put_file(dataset / name, name)
+
+    assert len(tell(make_trigger(), "s3://artefacts/cubes", pause=next_file)) == 1
+    assert not waiting and len(kubeflow.runs) == 1
+
+
+def test_a_dataset_that_stays_unfinished_is_said(
+    kubeflow: Any, make_trigger: MakeTrigger, s3: Any, upload: Upload
+) -> None:
+    address = upload("cubes")
+    s3.client.delete_object(Bucket="artefacts", Key="cubes/data/chunk-000/episode_000001.parquet")
+    with pytest.raises(
+        UserError, match=r"no run after 0\.2 s: .*lacks its table for episode 1\. Upload what is missing"
+    ):
+        start_when_settled(make_trigger(), [address], settle=0.0, give_up=0.2, every=0.01)
+    with pytest.raises(UserError, match=r"s3://artefacts/nothing holds no meta/info\.json\."):
+        start_when_settled(make_trigger(), ["s3://artefacts/nothing"], settle=0.0, give_up=0.0, every=0.01)
+    assert not kubeflow.runs
+
+
+def test_watching_starts_what_is_there_and_what_comes_and_again_nothing(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda seconds: None)
+    upload("in/cubes")
+    out = io.StringIO()
+    rounds = iter(range(100))
+
+    def meanwhile(_: float) -> None:
+        match next(rounds):
+            case 2:
+                assert len(kubeflow.runs) == 1
+                upload("in/balls")
+                Storage.from_url("s3://artefacts/in/balls").write_bytes("README.md", b"balls")
+            case 4:  # the bucket is away for a moment
+                s3.faults.pending = ["503"] * 50
+            case 5:
+                s3.faults.pending.clear()
+
+    trigger = make_trigger(stream=out)
+    watch(trigger, "s3://artefacts/in", settle=0.0, every=0.01, pause=meanwhile, rounds=9)
+    assert len(kubeflow.runs) == 2
+    assert "tried again in 0.01 s: storage" in out.getvalue()
+    out.seek(0)
+    watch(make_trigger(stream=out), "s3://artefacts/in", settle=0.0, every=0.01, pause=lambda _: None, rounds=3)
+    assert len(kubeflow.runs) == 2, "a watch that starts anew starts nothing twice"
+    assert out.getvalue().count("has its run") == 2
+
+
+def test_a_watch_of_nothing_that_can_be_listed_ends(make_trigger: MakeTrigger, s3: Any) -> None:
+    with pytest.raises(UserError, match="bucket 'no-such-bucket' does not exist"):
+        watch(make_trigger(), "s3://no-such-bucket/in", settle=0.0, every=0.01, rounds=2)
+
+
+def test_a_tag_puts_its_data_where_pods_read_it(
+    kubeflow: Any, make_trigger: MakeTrigger, s3: Any, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dataclasses
+
+    from pipelines.profile import Storage as Place
+    from pipelines.tags import Release
+
+    record = {"source": "collect", "steps": {"collect": {"digest": "d" * 64}}}
+    release = Release(tag="data/cubes-v1", commit="c" * 40, record=record)
+    for module in (starting, staging):
+        monkeypatch.setattr(module, "find_release", lambda tag: release)
+    monkeypatch.setattr(staging, "fetch_dataset", lambda tag: dataset)
+    trigger = make_trigger()
+    profile = dataclasses.replace(trigger.profile, storage=Place(url="s3://artefacts/pipelines"))
+    trigger = dataclasses.replace(trigger, profile=profile)
+    run = trigger.start_tag("data/cubes-v1")
+    assert run is not None
+    assert run.parameters.steps["ingest"]["dataset"] == f"s3://artefacts/pipelines/datasets/{'d' * 64}"
+    assert run.provenance["data"] == {
+        "tag": "data/cubes-v1", "commit": "c" * 40, "digests": {"collect": "d" * 64},
+    }  # fmt: skip
+    assert trigger.start_tag("data/cubes-v1") is None
+    assert len(kubeflow.runs) == 1
