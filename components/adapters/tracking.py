@@ -52,6 +52,10 @@ def model_name(robot: str) -> str:
     return MODEL_PREFIX + robot
 
 
+class RegistryUnavailable(UserError):
+    """The registry cannot be reached, or refused."""
+
+
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the sqlite file in LINGBOT_HOME."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state.home() / 'mlflow.db'}"
@@ -239,7 +243,7 @@ def connection() -> Iterator["MlflowClient"]:
         yield _client(uri, str(state.home()))
     except (MlflowException, OperationalError) as error:
         first_line = str(error).splitlines()[0].replace(uri, _shown(uri))
-        raise UserError(f"the registry {_shown(uri)} refused or cannot be reached: {first_line}") from error
+        raise RegistryUnavailable(f"the registry {_shown(uri)} refused or cannot be reached: {first_line}") from error
 
 
 def _quiet() -> None:

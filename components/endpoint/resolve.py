@@ -1,18 +1,24 @@
 """From what was asked for (a path, or an alias of the registry) to the bundle that is served, its bytes checked."""
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 from components.endpoint.served import UNREGISTERED, Served
 from components.routing_state import Target
 from model.errors import UserError
 
+logger = logging.getLogger("lingbot.endpoint")
+
 
 def resolve(*, bundle: Path | None, alias: str, model: str) -> Served:
-    """Loads the bundle at a path, or the one that an alias points at.
+    """Loads the bundle at a path, or the one that an alias points at; while the registry is away, the one that this
+    machine served last (`Served.remembered`).
 
     Raises:
         UserError: no such path, model or alias; an alias that was moved past the ledger; a bundle whose bytes are not
-            those of its manifest, or whose digest is not the one that was registered.
+            those of its manifest, or whose digest is not the one that was registered; the registry is away, and
+            nothing was served here before.
     """
     from model.bundle import load_bundle
 
@@ -20,14 +26,26 @@ def resolve(*, bundle: Path | None, alias: str, model: str) -> Served:
         loaded = load_bundle(bundle)
         return Served(bundle=loaded, model_name=f"lingbot-vla-{loaded.robot.id}", model_version=UNREGISTERED)
     from components.adapters import tracking
-    from components.routing_state import NotPromoted, read_routing
+    from components.routing_state import NotPromoted, RoutingUnavailable, read_routing
 
-    name = model or tracking.only_model()
     try:
+        name = model or tracking.only_model()
         routing = read_routing(name, alias)
     except NotPromoted as error:
         raise UserError(f"{error}, or serve a folder with --bundle PATH") from error
+    except (tracking.RegistryUnavailable, RoutingUnavailable) as error:
+        return _served_last(model, alias, error)
     return load_target(name, alias, routing.champion)
+
+
+def _served_last(model: str, alias: str, away: UserError) -> Served:
+    from components.endpoint.last_served import recall
+
+    last = recall(model, alias)
+    if last is None:
+        raise UserError(f"{away}; and this machine has served no '{alias}' before: serve a folder with --bundle PATH")
+    logger.error("%s; version %s, which was served here last (%s), is served on", away, last.version, last.at)
+    return replace(load_target(last.model, alias, last.target), remembered=last.at)
 
 
 def load_target(model: str, alias: str, target: Target) -> Served:

@@ -20,6 +20,7 @@ class Served:
     model_name: str
     model_version: str  # the registry's number, or UNREGISTERED for a bundle served from a path
     alias: str | None = None
+    remembered: str | None = None  # when this machine began to serve it, where the registry was away at the start
 
     @cached_property
     def contract(self) -> Contract:

@@ -43,6 +43,7 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
 
         from components.endpoint.app import create_app
         from components.endpoint.draining import DrainingServer
+        from components.endpoint.last_served import remember
         from components.endpoint.metrics import Metrics, MetricsServer
         from components.endpoint.recording import Recorder
         from components.endpoint.resolve import resolve
@@ -82,6 +83,7 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
                 alias=served.alias,
                 poll_seconds=options.poll_seconds,
                 endpoint=f"{socket.gethostname()}-{port}-{os.getpid()}",
+                remember=remember,
             )
             background.append(follower.run)
         if tls_context is not None:
@@ -95,6 +97,8 @@ def serve(options: ServeOptions, announce: Callable[[str], None] = print) -> int
             f"{READY_PREFIX}http{secure}://{shown}:{port} and ws{secure}://{shown}:{port} serve {served.model_name} "
             f"version {served.model_version} (bundle {served.bundle.digest[:12]})"
         )
+        if served.remembered is not None:
+            ready_line += f"; the registry is away: this is what was served here last, since {served.remembered}"
         server = DrainingServer(
             create_app(service, keys=keys, follower=follower, tracer=tracer),
             tls=None if tls_context is None else tls_context.context,

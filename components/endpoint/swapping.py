@@ -52,6 +52,7 @@ class Follower:
         load: Callable[[str, str, Target], Served] = load_target,
         endpoint: str = "",
         report: Callable[[Serving], None] = report_serving,
+        remember: Callable[[str, str, Target], None] | None = None,
     ) -> None:
         """
         Args:
@@ -61,9 +62,12 @@ class Follower:
             read, load: of the registry, and of a version.
             endpoint: this process, among others, in the record of what it serves; empty: it keeps none.
             report: keeps that record, which is compared with the ledger.
+            remember: keeps the champion, for a start while the registry is away.
         """
         self._endpoint, self._report = endpoint, report
         self._reported: tuple[Routes | None, float] = None, 0.0
+        self._remember = remember
+        self._remembered: Target | None = None
         self._since = _utc()
         self._service, self._model, self._alias = service, model, alias
         self._poll_seconds, self._read, self._load = poll_seconds, read, load
@@ -124,12 +128,23 @@ class Follower:
         old = self._service.routes
         if champion is not old.champion:
             self._swap(Routes(champion=champion, canary=None, share=0.0, shadow=old.shadow))
+        await self._keep(routing.champion)
         canary = None if routing.canary is None else await self._get(routing.canary)
         shadow = None if routing.shadow is None else await self._get(routing.shadow)
         share = routing.share if canary is not None else 0.0
         old = self._service.routes
         if (old.canary, old.share, old.shadow) != (canary, share, shadow):
             self._swap(Routes(champion=champion, canary=canary, share=share, shadow=shadow))
+
+    async def _keep(self, champion: Target) -> None:
+        """For a start while the registry is away; once a version."""
+        if self._remember is None or champion == self._remembered:
+            return
+        self._remembered = champion
+        try:
+            await asyncio.to_thread(self._remember, self._model, self._alias, champion)
+        except OSError as error:
+            logger.error("version %s is not kept for a start without the registry: %s", champion.version, error)
 
     async def _report_serving(self) -> None:
         """Writes down what is served, when that changed and while it goes on."""
