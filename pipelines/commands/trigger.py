@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from pipelines.options import PIPELINES, add_image_options, check_pipeline, profile_of
 
 if TYPE_CHECKING:
-    from pipelines.cluster.run import ClusterRun
-    from pipelines.triggers.starting import Trigger
+    from pipelines.triggers.starting import Started, Trigger
 
 HELP = "start a run on a cluster when data arrives: once for each digest of a dataset, whoever asks and however often"
 
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     trigger = _trigger(args)
     if args.action == "tag":
         started = trigger.start_tag(args.tag)
-        return _follow([started] if started else []) if args.wait else 0
+        return _follow(trigger, [started]) if args.wait else 0
     from model.errors import UserError
     from pipelines.triggers.starting import start_when_settled, watch
 
@@ -64,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         watch(trigger, args.address, settle=args.settle, every=args.every)
         return 0
     runs = start_when_settled(trigger, _addresses(args), settle=args.settle, give_up=args.give_up, every=args.every)
-    return _follow(runs) if args.wait else 0
+    return _follow(trigger, runs) if args.wait else 0
 
 
 def _addresses(args: argparse.Namespace) -> list[str]:
@@ -110,5 +109,8 @@ def _dry_run(trigger: "Trigger", address: str) -> int:
     return 0
 
 
-def _follow(started: "Sequence[ClusterRun]") -> int:
-    return max((run.follow() for run in started), default=0)
+def _follow(trigger: "Trigger", runs: "Sequence[Started]") -> int:
+    """Follows the runs to their ends, those too that somebody else started; the worst exit code."""
+    from pipelines.cluster.console import watch
+
+    return max((one.run.follow() if one.run else watch(trigger.kfp, one.run_id) for one in runs), default=0)

@@ -22,6 +22,14 @@ from pipelines.triggers.arrivals import Arrival, Debounce, Unfinished, arrivals,
 
 
 @dataclass(frozen=True, kw_only=True)
+class Started:
+    """The run of a dataset: Kubeflow's id of it, and the run itself when it was started just now."""
+
+    run_id: str
+    run: ClusterRun | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trigger:
     """What is run for each dataset.
 
@@ -56,8 +64,8 @@ class Trigger:
         found = runs_of(self.kfp, key, run_name(self.pipeline, key), experiment_id(self.kfp))
         return str(keep_first(self.kfp, found)["run_id"]) if found else None
 
-    def start(self, arrival: Arrival, data: Mapping[str, Any] | None = None) -> ClusterRun | None:
-        """The run of a dataset, just started; None when it has one.
+    def start(self, arrival: Arrival, data: Mapping[str, Any] | None = None) -> Started:
+        """The run of a dataset: the one that it has, or a new one.
 
         Args:
             arrival: the dataset.
@@ -70,7 +78,7 @@ class Trigger:
         there = self.run_of(arrival.digest)
         if there is not None:
             self.say(f"{arrival.address} ({arrival.digest[:12]}) has its run: {self.kfp.link(there)}")
-            return None
+            return Started(run_id=there)
         lack = lack_of(arrival)
         if lack:
             raise Unfinished(lack)
@@ -80,10 +88,9 @@ class Trigger:
             self.pipeline, parameters, self.profile, data,
             name=self.name(arrival.digest), kfp=self.kfp, stream=self.stream,
         )  # fmt: skip
-        run.submit()
-        return run
+        return Started(run_id=run.submit(), run=run)
 
-    def start_tag(self, tag: str) -> ClusterRun | None:
+    def start_tag(self, tag: str) -> Started:
         """The run of a released dataset, which is put into the profile's storage for the pods to read.
 
         Raises:
@@ -102,26 +109,25 @@ def start_when_settled(
     give_up: float,
     every: float,
     pause: Callable[[float], None] = time.sleep,
-) -> list[ClusterRun]:
-    """Waits until each dataset is whole and at rest, and starts its run; returns those that were started.
+) -> list[Started]:
+    """Waits until each dataset is whole and at rest, and starts its run, unless it has one; returns the runs.
 
     Raises:
         UserError: one is not after `give_up` seconds, with what it lacks.
     """
     debounce, end = Debounce(settle), time.monotonic() + give_up
-    waiting, started = list(dict.fromkeys(addresses)), []
+    waiting, started = list(dict.fromkeys(addresses)), list[Started]()
     while True:
         for address in list(waiting):
             found = [arrival for arrival in arrivals(address) if arrival.address == address.rstrip("/")]
             lack = f"{address} holds no meta/info.json." if not found else f"{address} goes on changing."
             for arrival in debounce.settled(found):
                 try:
-                    run = trigger.start(arrival)
+                    started.append(trigger.start(arrival))
                 except Unfinished as error:
                     lack = str(error)
                 else:
                     waiting.remove(address)
-                    started += [run] if run is not None else []
         if not waiting:
             return started
         if time.monotonic() >= end:

@@ -1,6 +1,8 @@
 """One run for each digest of a dataset: by whichever trigger, however often it is told, whatever calls fail."""
 
 import io
+import json
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,17 +13,20 @@ import pytest
 
 from components.adapters.storage import Storage
 from model.errors import UserError
+from pipelines.cli import main
 from pipelines.cluster import staging
 from pipelines.triggers import starting
 from pipelines.triggers.arrivals import arrivals
-from pipelines.triggers.starting import Trigger, start_when_settled, watch
+from pipelines.triggers.starting import Started, Trigger, start_when_settled, watch
 from tests.pipelines.triggers.conftest import MakeTrigger
 
 Upload = Callable[[str], str]
 
 
 def tell(trigger: Trigger, *addresses: str, pause: Callable[[float], None] = lambda seconds: None) -> list[Any]:
-    return start_when_settled(trigger, addresses, settle=0.0, give_up=60.0, every=0.01, pause=pause)
+    """The runs that were started."""
+    runs = start_when_settled(trigger, addresses, settle=0.0, give_up=60.0, every=0.01, pause=pause)
+    return [one.run for one in runs if one.run is not None]
 
 
 def test_100_notifications_of_a_dataset_start_one_run_though_half_of_all_calls_fail(
@@ -147,11 +152,33 @@ def test_a_tag_puts_its_data_where_pods_read_it(
     trigger = make_trigger()
     profile = dataclasses.replace(trigger.profile, storage=Place(url="s3://artefacts/pipelines"))
     trigger = dataclasses.replace(trigger, profile=profile)
-    run = trigger.start_tag("data/cubes-v1")
+    run = trigger.start_tag("data/cubes-v1").run
     assert run is not None
     assert run.parameters.steps["ingest"]["dataset"] == f"s3://artefacts/pipelines/datasets/{'d' * 64}"
     assert run.provenance["data"] == {
         "tag": "data/cubes-v1", "commit": "c" * 40, "digests": {"collect": "d" * 64},
     }  # fmt: skip
-    assert trigger.start_tag("data/cubes-v1") is None
+    assert trigger.start_tag("data/cubes-v1") == Started(run_id=run.record["run"])
+    assert len(kubeflow.runs) == 1
+
+
+def test_the_command_follows_a_run_that_another_process_started(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeflow.break_step("pack", "the wheel came off")
+    command = ["trigger", "data", upload("cubes"), "--settle", "0", "--every", "0.01", "--allow-tags"]
+    assert main(command) == 0
+    (run,) = kubeflow.runs
+    assert f"run {run['run_id']}" in capsys.readouterr().out
+    assert main([*command, "--wait"]) == 1, "the exit code is that of the run"
+    said = capsys.readouterr().out
+    assert "has its run" in said and "the wheel came off" in said
+    assert main(["trigger", "watch", "s3://artefacts", "--dry-run", "--allow-tags"]) == 0
+    assert re.search(rf"s3://artefacts/cubes  \w{{12}}  .* has run {run['run_id']}", capsys.readouterr().out)
+    event = json.dumps({"Event": "s3:TestEvent"})
+    assert main(["trigger", "data", "--event", event, "--allow-tags"]) == 0
+    assert "about no dataset" in capsys.readouterr().out
+    assert main(["trigger", "data", "--allow-tags"]) == 2
+    assert main(["trigger", "tag", "data/cubes-v1", "--profile", "laptop"]) == 2
+    assert "nothing waits for data: give one of a cluster" in capsys.readouterr().err
     assert len(kubeflow.runs) == 1
