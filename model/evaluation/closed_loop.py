@@ -289,11 +289,6 @@ class Rig:
             raise UserError(
                 f"the server's address '{self.server}' must begin with ws:// or wss://: ws://127.0.0.1:8000"
             )
-        if self.server and self.real_time:
-            raise UserError(
-                "real-time chunking runs in process: the endpoint answers each look with a fresh chunk; leave out the "
-                "server or real-time chunking"
-            )
         if self.server and self.num_steps:
             raise UserError("the Euler steps are the server's own: leave out num_steps or the server")
 

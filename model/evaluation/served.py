@@ -4,18 +4,34 @@ One connection a trial's actor, made at the first look. The server gets the seed
 ends as the trial in process does, as far as the server clips nothing.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from model.errors import UserError
-from model.evaluation.actors import ActorLost, Look, noise_seed
+from model.evaluation.actors import ActorLost, Ahead, Look, noise_seed
 
 if TYPE_CHECKING:
     from lingbot_client import PolicyClient
 
 TIMEOUT = 30.0  # seconds for an answer
+LEFT_OVER = "prev_chunk_left_over"
 PATIENCE = 2.0  # seconds for a server that is away: a trial that it spoiled is run again with the evaluation
+
+
+def running_chunk(ahead: Ahead, horizon: int) -> dict[str, Any]:
+    """What a message says of the chunk that the robot executes meanwhile, in the endpoint's keys; nothing where it has
+    been executed to its end, as there is nothing to go on from.
+
+    The pull ends where the running chunk does, which is the endpoint's default.
+
+    Args:
+        ahead: what goes on.
+        horizon: rows of the running chunk when it was new.
+    """
+    if ahead.period >= horizon:
+        return {}
+    return {LEFT_OVER: np.asarray(ahead.actions, np.float32), "inference_delay": ahead.delay}
 
 
 class ServedActor:
@@ -39,18 +55,22 @@ class ServedActor:
         self._key = key
         self._client: PolicyClient | None = None
         self._latencies: list[float] = []
+        self._rows = 0  # of the last chunk
         self.model_version = ""
 
     def act(self, look: Look) -> np.ndarray:
         from lingbot_client import BadActions, ClientError, NoReply, ServerAway, observation
 
-        assert look.images is not None and look.ahead is None
+        assert look.images is not None
         images = {name: look.images[name] for name in self._cameras}
         message = observation(images, look.state, look.instruction, seed=noise_seed(look.seed, look.step))
         try:
             client = self._client or self._connect()
             if look.step == 0:
                 client.reset()
+            if look.ahead is not None:
+                self._check_real_time(client)
+                message |= running_chunk(look.ahead, self._rows)
             actions = client.infer(message)["actions"]
         except BadActions as error:
             actions = error.actions  # the policy's own fault: the trial says what is wrong with them
@@ -61,6 +81,7 @@ class ServedActor:
             self.close()
             raise ActorLost(f"the server {self._url} refused: {error}") from error
         self._latencies.append(client.latency_ms)
+        self._rows = len(actions)
         return actions
 
     def latencies(self) -> list[float]:
@@ -72,6 +93,13 @@ class ServedActor:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _check_real_time(self, client: "PolicyClient") -> None:
+        if LEFT_OVER not in client.metadata.get("real_time_chunking", ()):
+            raise UserError(
+                f"{self._url} does not say that it does real-time chunking ({LEFT_OVER}), and would answer with fresh "
+                "chunks: leave out --real-time, or serve the bundle with `lingbot serve`"
+            )
 
     def _connect(self) -> "PolicyClient":
         from lingbot_client import Backoff, ContractMismatch, Needs, PolicyClient

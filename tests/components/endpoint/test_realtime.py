@@ -6,6 +6,8 @@ import pytest
 from components.endpoint.contract import Contract
 from components.endpoint.errors import BadObservation
 from components.endpoint.realtime import read_running
+from model.evaluation.actors import Ahead
+from model.evaluation.served import running_chunk
 from model.inference import Observation, Running
 
 
@@ -42,6 +44,14 @@ def test_an_offset_counts_in_the_last_answer(contract):
     assert (running.delay, running.free) == (1, 3)
     with pytest.raises(BadObservation, match="there was none"):
         read_running({"prev_chunk_offset": 3}, contract, None)
+
+
+@pytest.mark.parametrize(("period", "delay"), [(3, 0), (3, 3), (5, 5), (6, 2), (9, 1)])
+def test_a_served_evaluation_asks_what_one_in_process_asks(contract, period, delay):
+    """`PolicyActor` gives the model `delay` and `period` themselves."""
+    ahead = Ahead(actions=np.ones((contract.horizon - period, 14), np.float32), delay=delay, period=period)
+    running = read_running(running_chunk(ahead, contract.horizon), contract, None)
+    assert (running.delay, running.free) == (delay, period)
 
 
 def test_without_a_running_chunk_there_is_none(contract):

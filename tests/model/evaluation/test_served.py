@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -18,12 +19,12 @@ from tests.model.evaluation.fakes import FakeBundle, FakeSimulation
 
 
 @contextmanager
-def serving(answer, *, digest="fake-digest"):
+def serving(answer, *, digest="fake-digest", **facts):
     """`answer` takes an observation and returns actions, or a sentence that refuses it."""
     seen = []
 
     def handle(socket):
-        socket.send(pack({"bundle_digest": digest, "model_version": "7"}))
+        socket.send(pack({"bundle_digest": digest, "model_version": "7", **facts}))
         for frame in socket:
             message = unpack(frame)
             seen.append((message, socket.request.headers.get("Authorization")))
@@ -49,8 +50,8 @@ def by_bundle(message):
     return FakeBundle().infer([observation], seeds=[message["seed"]])[0]
 
 
-def trials(server="", key="", count=2):
-    bench = Bench(FakeBundle(), FakeSimulation, trajectory=None, pace=Pace(execute_steps=3), server=server, key=key)
+def trials(server="", key="", count=2, pace=Pace(execute_steps=3)):  # noqa: B008  it is frozen
+    bench = Bench(FakeBundle(), FakeSimulation, trajectory=None, pace=pace, server=server, key=key)
     jobs = plan(("policy",), task="lift_right", other_task="lift_left", trials=count)
     records = [bench.run(job) for job in jobs]
     bench.close()
@@ -117,3 +118,28 @@ def test_another_bundle_than_the_evaluated_one_is_refused():
         pytest.raises(UserError, match="it is bundle other, wanted is fake-digest"),
     ):
         trials(url)
+
+
+def test_a_robot_that_goes_on_meanwhile_says_with_what():
+    pace = Pace(execute_steps=3, latency_steps=1, real_time=True)
+    with serving(by_bundle, real_time_chunking=["prev_chunk_left_over"]) as (url, seen):
+        looks = [record.looks for record in trials(url, count=3, pace=pace)]
+    told = [message for message, _ in seen if "prev_chunk_left_over" in message]
+    assert len(told) == sum(looks) - len(looks) > 0, "each look but the first of a trial"
+    for (before, _), (message, _) in pairwise(seen):
+        if "prev_chunk_left_over" in message:
+            np.testing.assert_array_equal(message["prev_chunk_left_over"], by_bundle(before)[3:])
+            assert message["inference_delay"] == 1
+
+
+def test_nothing_is_said_of_a_chunk_that_is_over():
+    pace = Pace(execute_steps=8, real_time=True)  # the whole of it
+    with serving(by_bundle, real_time_chunking=["prev_chunk_left_over"]) as (url, seen):
+        trials(url, count=3, pace=pace)
+    assert seen and not any("prev_chunk_left_over" in message for message, _ in seen)
+
+
+def test_a_server_that_would_answer_with_fresh_chunks_is_refused():
+    pace = Pace(execute_steps=3, latency_steps=1, real_time=True)
+    with serving(by_bundle) as (url, _), pytest.raises(UserError, match="does not say that it does real-time chunking"):
+        trials(url, count=3, pace=pace)
