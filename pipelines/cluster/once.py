@@ -141,17 +141,21 @@ class Claims:
         self._name = f"run-{key[:_SHORT]}-"
         self._pipeline = pipeline_id(kfp, load(package)[0]["pipelineInfo"]["name"])
         self._seen: dict[int, float] = {}  # number of a claim -> when it was seen first
+        self._dead = 0.0  # when the claim of somebody else counts as dead
 
     def take(self) -> tuple[int, Object] | None:
         """The number and version of the claim, when it is ours; None while somebody else has it."""
+        if time.monotonic() < self._dead:
+            return None  # versions come with their whole pipeline: they are not asked for at every look
         versions = self._versions(self._name, "IS_SUBSTRING")
         numbered = {int(version["display_name"].removeprefix(self._name)): version for version in versions}
         last = max(numbered, default=0)
         if last and self._ours(numbered[last]):
             return last, numbered[last]
-        waited = time.monotonic() - self._seen.setdefault(last, time.monotonic())
-        if last and waited < self._kfp.patience.claim:
+        self._dead = self._seen.setdefault(last, time.monotonic()) + self._kfp.patience.claim
+        if last and time.monotonic() < self._dead:
             return None
+        self._dead = 0.0
         version = self._make(last + 1)
         return (last + 1, version) if self._ours(version) else None
 

@@ -69,7 +69,7 @@ def ask_at_once(package: Path, many: int) -> list[str]:
     ready = threading.Barrier(many)
 
     def ask(_: int) -> str:
-        client = api.connect(patience=replace(QUICK, api=600.0, claim=600.0))
+        client = api.connect(patience=replace(QUICK, api=600.0, claim=600.0, longest=0.02 * many))
         ready.wait(60)
         return submit_once(KEY, package, kfp=client)
 
