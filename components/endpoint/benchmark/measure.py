@@ -1,19 +1,19 @@
 """The measurements of `lingbot bench serve`: overhead, many robots, and the same robots against a server without
 batches, in one run."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from components import state
-from components.endpoint.benchmark.robots import ask, crowd, milliseconds
+from components.endpoint.benchmark.robots import ask_in_turn, crowd, milliseconds
 from components.endpoint.codec import pack
 from components.endpoint.server import READY_PREFIX
 from model.errors import UserError
@@ -53,9 +53,7 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     """Figures as JSON; times in milliseconds."""
     frame = _frame(settings.image_size)
     message(f"one robot, {settings.questions} questions, three views of {settings.image_size} px")
-    alone = _alone(frame, settings, "--seconds", str(settings.model_seconds))
-    instant = _alone(frame, settings, "--seconds", "0")
-    bare = _alone(frame, settings, "--seconds", "0", "--bare")
+    alone = _alone(frame, settings)
     batched: list[dict[str, Any]] = []
     single: list[dict[str, Any]] = []
     for turn in range(settings.rounds):
@@ -68,20 +66,33 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     ratio = [one["latency_ms"]["p99"] / many["latency_ms"]["p99"] for many, one in zip(batched, single, strict=True)]
     return {
         "message_bytes": len(frame),
-        "overhead_ms": alone,
-        "overhead_of_an_instant_model_ms": instant,
-        "bare_websocket_ms": bare,
+        **{name: milliseconds(seconds) for name, seconds in alone.items()},
+        "of_it_ours_ms": milliseconds(alone["overhead_ms"] - alone["bare_websocket_ms"]),
         "batches": batched,
         "one_at_a_time": single,
         "p99_ratio": [round(one, 2) for one in ratio],
     }
 
 
-def _alone(frame: bytes, settings: ServeSettings, *server: str) -> dict[str, float]:
-    """Milliseconds beside the model, of one robot."""
-    with _server(*server) as address:
-        asked = ask(address, frame, lambda count: count >= settings.questions + _WARM_UP)[_WARM_UP:]
-    return milliseconds([one.seconds - one.model_seconds for one in asked])
+def _alone(frame: bytes, settings: ServeSettings) -> dict[str, np.ndarray]:
+    """Seconds beside the model, of one robot that asks the endpoint and a bare websocket in turn.
+
+    A bare one that waits as long as the model takes meets a machine that has gone to sleep meanwhile, too.
+    """
+    times = str(settings.model_seconds)
+    servers = {
+        "overhead_ms": ("--seconds", times),
+        "overhead_of_an_instant_model_ms": ("--seconds", "0"),
+        "bare_websocket_ms": ("--seconds", times, "--bare"),
+        "bare_websocket_at_once_ms": ("--seconds", "0", "--bare"),
+    }
+    with contextlib.ExitStack() as stack:
+        addresses = [stack.enter_context(_server(*options)) for options in servers.values()]
+        answers = ask_in_turn(addresses, frame, settings.questions + _WARM_UP)
+    return {
+        name: np.array([one.seconds - one.model_seconds for one in asked[_WARM_UP:]])
+        for name, asked in zip(servers, answers, strict=True)
+    }
 
 
 def _crowded(address: str, frame: bytes, settings: ServeSettings) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def _frame(size: int) -> bytes:
     return pack({**views, "observation.state": state_values, "task": "lift the cube with the right arm", "seed": 0})
 
 
-@contextmanager
+@contextlib.contextmanager
 def _server(*options: str) -> Iterator[str]:
     """The simulated server as a process of its own: its address."""
     command = [sys.executable, "-m", "components.endpoint.benchmark.simulated", *options]

@@ -1,13 +1,14 @@
 """Robots that ask as fast as they are answered, and probes beside them; each keeps its times."""
 
+import contextlib
 import http.client
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from components.endpoint.codec import unpack
 
@@ -27,18 +28,40 @@ def ask(address: str, frame: bytes, until: Callable[[int], bool]) -> list[Asked]
         RuntimeError: the endpoint answered with a sentence.
     """
     asked: list[Asked] = []
+    with _connected(address) as socket:
+        while not until(len(asked)):
+            asked.append(_ask(socket, frame))
+    return asked
+
+
+def ask_in_turn(addresses: Sequence[str], frame: bytes, questions: int) -> list[list[Asked]]:
+    """One robot that asks several servers one after the other, again and again: whatever else the machine does meets
+    all of them alike. The answers of each.
+
+    Raises:
+        RuntimeError: a server answered with a sentence.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(_connected(address)) for address in addresses]
+        turns = [[_ask(socket, frame) for socket in sockets] for _ in range(questions)]
+    return [list(answers) for answers in zip(*turns, strict=True)]
+
+
+@contextlib.contextmanager
+def _connected(address: str) -> Iterator[ClientConnection]:
     with connect(f"ws://{address}/", compression=None, max_size=None, proxy=None) as socket:
         socket.recv()
-        while not until(len(asked)):
-            started = time.perf_counter()
-            socket.send(frame)
-            reply = socket.recv()
-            ended = time.perf_counter()
-            if isinstance(reply, str):
-                raise RuntimeError(f"the endpoint refused: {reply}")
-            model = unpack(reply)["server_timing"]["infer_ms"] / 1000
-            asked.append(Asked(seconds=ended - started, model_seconds=model))
-    return asked
+        yield socket
+
+
+def _ask(socket: ClientConnection, frame: bytes) -> Asked:
+    started = time.perf_counter()
+    socket.send(frame)
+    reply = socket.recv()
+    ended = time.perf_counter()
+    if isinstance(reply, str):
+        raise RuntimeError(f"the endpoint refused: {reply}")
+    return Asked(seconds=ended - started, model_seconds=unpack(reply)["server_timing"]["infer_ms"] / 1000)
 
 
 def crowd(address: str, frame: bytes, *, robots: int, seconds: float) -> tuple[list[list[Asked]], list[float]]:
@@ -93,7 +116,7 @@ def _probe(address: str, path: str) -> float:
     return time.perf_counter() - started
 
 
-def milliseconds(values: list[float]) -> dict[str, float]:
+def milliseconds(values: Sequence[float] | np.ndarray) -> dict[str, float]:
     """p50, p99 and the largest, in milliseconds."""
     array = np.asarray(values) * 1000
     return {

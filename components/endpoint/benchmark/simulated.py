@@ -5,6 +5,7 @@ needs. Everything before and after it is what robots meet.
 """
 
 import argparse
+import asyncio
 import contextlib
 import socket
 import tempfile
@@ -40,12 +41,12 @@ class SimulatedBundle:
         return np.stack([self._chunk] * len(seeds))
 
 
-def serve_bare() -> None:
-    """The same web server around nothing: what the bytes alone cost, to and fro."""
+def serve_bare(seconds: float) -> None:
+    """The same web server around nothing but a wait: what the bytes alone cost, to and fro."""
     import uvicorn
     from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-    app, reply = FastAPI(), pack({"server_timing": {"infer_ms": 0.0}})
+    app = FastAPI()
 
     @app.websocket("/")
     async def answer(robot: WebSocket) -> None:
@@ -54,7 +55,11 @@ def serve_bare() -> None:
         with contextlib.suppress(WebSocketDisconnect):
             while True:
                 await robot.receive_bytes()
-                await robot.send_bytes(reply)
+                started = time.perf_counter()
+                if seconds:
+                    await asyncio.sleep(seconds)
+                waited = (time.perf_counter() - started) * 1000
+                await robot.send_bytes(pack({"server_timing": {"infer_ms": waited}}))
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         print(f"{READY_PREFIX}http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
@@ -71,7 +76,7 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help="no endpoint: a websocket that answers anything at once")
     options = parser.parse_args()
     if options.bare:
-        serve_bare()
+        serve_bare(options.seconds)
         return
 
     import torch
