@@ -20,6 +20,9 @@ ALLOWED = 1.5
 # As it comes, moto writes what is larger than 5 MiB to a temporary file, reads all of it again for each range that is
 # asked for, and takes fresh memory for each large buffer: two thirds of its time, and what was compared was how moto
 # likes parts of 8 and of 50 MiB. So it keeps objects in memory, and memory that it was given.
+# Measured 2026-11-23 on two busy cores, DVC 3.67, CPU seconds of client and server together for 1 GiB: up 8.5 by boto3,
+# 10.9 by DVC (14 to 17 before boto3 brought its large objects); down 6.1 and 7.4, of which 2.2 are md5 of what came.
+# DVC's start is 1.7 of each, whatever is moved.
 SERVER = {
     "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(1 << 30), "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(100 << 30), "MALLOC_TOP_PAD_": str(256 << 20),
