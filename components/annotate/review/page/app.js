@@ -19,7 +19,7 @@ find("dataset").title = review.dataset;
 find("reviewer").textContent = review.reviewer;
 
 let shownFor;
-export function toast(message) {
+function toast(message) {
   find("toast").textContent = message;
   find("toast").hidden = false;
   clearTimeout(shownFor);
@@ -80,7 +80,7 @@ const saving = new Saving({
 
 // --- which episode -------------------------------------------------------------------------------------------------
 
-export async function open(episode) {
+async function open(episode) {
   if (episode === null || !(await saving.finish())) return;
   stop();
   const told = await get(`api/episodes/${episode}`);
@@ -92,7 +92,7 @@ export async function open(episode) {
   find("toast").hidden = true;
   find("title").textContent = `Episode ${episode}`;
   document.title = `Episode ${episode} · review`;
-  saving.open(episode, told.revision, told.rows);
+  saving.open(episode, told.revision);
   frames.open(episode, told.length);
   timeline.open({ length: told.length, fps: review.fps });
   const first = Math.max(0, told.rows.findIndex((row) => row.review_state !== Segments.ACCEPTED));
@@ -110,7 +110,7 @@ export async function open(episode) {
   }
 }
 
-export async function beside(step) {
+async function beside(step) {
   const next = await list.beside(page.episode, step);
   if (next === null) toast(step > 0 ? "This is the last episode of the list." : "This is the first episode of the list.");
   else await open(next);
@@ -118,7 +118,7 @@ export async function beside(step) {
 
 // --- which frame ---------------------------------------------------------------------------------------------------
 
-export function seek(frame) {
+function seek(frame) {
   page.frame = Math.max(0, Math.min(page.length - 1, frame));
   timeline.setFrame(page.frame);
   const shown = frames.show(page.frame);
@@ -127,19 +127,19 @@ export function seek(frame) {
   return shown;
 }
 
-export const step = (count) => {
+const step = (count) => {
   stop();
   seek(page.frame + count);
   const here = Segments.at(page.segments, page.frame);
   if (here !== page.selected) select(here, false);
 };
 
-export function stop() {
+function stop() {
   page.playing = null;
   find("play").textContent = "▶";
 }
 
-export async function play(end = page.length) {
+async function play(end = page.length) {
   if (page.playing) return stop();
   const playing = (page.playing = {});
   find("play").textContent = "❚❚";
@@ -165,7 +165,7 @@ export async function play(end = page.length) {
   }
 }
 
-export function playSegment() {
+function playSegment() {
   const segment = page.segments[page.selected];
   if (page.playing || !segment) return stop();
   seek(segment.start);
@@ -174,7 +174,7 @@ export function playSegment() {
 
 // --- what is done --------------------------------------------------------------------------------------------------
 
-export function select(place, move = true) {
+function select(place, move = true) {
   if (place < -1 || place >= page.segments.length) return;
   page.selected = place;
   if (move && place >= 0) {
@@ -184,7 +184,7 @@ export function select(place, move = true) {
   draw();
 }
 
-export function change(operation, selected = page.selected) {
+function change(operation, selected = page.selected) {
   stop();
   let segments;
   try {
@@ -212,27 +212,27 @@ function back(from, to) {
   saving.save(page.segments);
   draw();
 }
-export const undo = () => back(page.done, page.undone);
-export const redo = () => back(page.undone, page.done);
+const undo = () => back(page.done, page.undone);
+const redo = () => back(page.undone, page.done);
 
-export function split() {
+function split() {
   change((segments) => Segments.split(segments, page.selected, page.frame), page.selected + 1);
 }
-export function merge() {
+function merge() {
   change((segments) => Segments.merge(segments, page.selected));
 }
-export function remove() {
+function remove() {
   change((segments) => (page.selected < 0 ? segments : Segments.remove(segments, page.selected)), Math.max(0, page.selected - 1));
 }
-export function insert() {
+function insert() {
   const place = page.segments.filter((segment) => segment.end <= page.frame).length;
   change((segments) => Segments.insert(segments, page.frame, page.length), place);
 }
-export function setEnd(side) {
+function setEnd(side) {
   const frame = side === "start" ? page.frame : page.frame + 1;
   change((segments) => (page.selected < 0 ? segments : Segments.move(segments, page.selected, side, frame, page.length)));
 }
-export function nudge(by) {
+function nudge(by) {
   const cut = Segments.nearestCut(page.segments, page.frame);
   const to = page.segments[cut.place][cut.side] + by;
   if (change((segments) => Segments.move(segments, cut.place, cut.side, to, page.length))) {
@@ -251,14 +251,14 @@ function lacks(places) {
   return true;
 }
 
-export function acceptSegment() {
+function acceptSegment() {
   if (page.selected < 0 || lacks([page.selected])) return;
   const place = page.selected;
   change((segments) => Segments.accept(segments, [place]));
   if (place + 1 < page.segments.length) select(place + 1);
 }
 
-export async function acceptAll() {
+async function acceptAll() {
   const places = page.segments.map((_, place) => place);
   if (lacks(places)) return;
   if (!Segments.isAccepted(page.segments)) change((segments) => Segments.accept(segments, places));
@@ -268,10 +268,9 @@ export async function acceptAll() {
   else await open(next);
 }
 
-export const focus = (name) => page.selected >= 0 && editor.focus(name);
-export const zoom = (factor) => (factor ? timeline.zoom(factor) : timeline.window(0, page.length));
-export const selected = () => page.selected;
-export const last = () => page.length - 1;
+const focus = (name) => page.selected >= 0 && editor.focus(name);
+const zoom = (factor) => (factor ? timeline.zoom(factor) : timeline.window(0, page.length));
+const selected = () => page.selected;
 
 function draw() {
   timeline.setSegments(page.segments, page.selected);
@@ -295,8 +294,8 @@ for (const [id, action] of Object.entries({
 find("task").addEventListener("change", () => change((segments) => Segments.renameTask(segments, find("task").value.trim())));
 addEventListener("focus", () => saving.refresh());
 bindKeys({
-  open, beside, step, seek, play, playSegment, select, split, merge, remove, insert, setEnd, nudge, undo, redo, focus, zoom,
-  acceptSegment, acceptAll, selected, last, help: () => find("keys").showModal(), ready: () => page.episode !== null,
+  beside, step, play, playSegment, select, split, merge, remove, insert, setEnd, nudge, undo, redo, focus, zoom,
+  acceptSegment, acceptAll, selected, help: () => find("keys").showModal(), ready: () => page.episode !== null,
 });
 
 const asked = location.hash.slice(1);

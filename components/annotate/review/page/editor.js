@@ -40,7 +40,6 @@ export class Editor {
     const button = (text, key, action, className = "") => {
       const made = Object.assign(document.createElement("button"), { className });
       made.append(`${text} `, Object.assign(document.createElement("kbd"), { textContent: key }));
-      made.dataset.action = text.toLowerCase().replaceAll(" ", "-");
       made.addEventListener("click", () => {
         action();
         made.blur();

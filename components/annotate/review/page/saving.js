@@ -16,8 +16,8 @@ export class Saving {
     });
   }
 
-  open(episode, revision, rows) {
-    Object.assign(this, { episode, revision, rows, waiting: null });
+  open(episode, revision) {
+    Object.assign(this, { episode, revision, waiting: null });
     this.say("", "");
   }
 
@@ -41,7 +41,6 @@ export class Saving {
       try {
         const kept = await put(`api/episodes/${this.episode}`, { base: this.revision, rows: segments.map(said) });
         this.revision = kept.revision;
-        this.rows = kept.rows;
         if (this.waiting === segments) {
           this.waiting = null;
           this.say("done", `Saved ${new Date().toLocaleTimeString("en-GB")}`);
@@ -77,7 +76,6 @@ export class Saving {
     });
     dialog.close();
     this.revision = revision;
-    this.rows = rows;
     if (theirs) {
       this.waiting = null;
       this.say("done", "Theirs was taken");
@@ -92,7 +90,6 @@ export class Saving {
     const told = await get(`api/episodes/${episode}`).catch(() => null); // said when the next change is saved
     if (!told || this.episode !== episode || this.waiting || this.running || told.revision === this.revision) return;
     this.revision = told.revision;
-    this.rows = told.rows;
     this.say("done", "Changed by somebody else; shown as it is now");
     this.replaced(told.rows);
   }

@@ -1,6 +1,7 @@
 """A review for the tests: a dataset of picks as it is annotated, and its service on a free port."""
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +42,41 @@ def annotate(folder: Path, episodes: int) -> Annotated:
     (folder / "annotations").mkdir()
     run(inputs, folder / "annotations", Parameters(), Silent())
     return Annotated(dataset=LeRobotDataset.open(inputs["dataset"]), rows=read_annotations(folder / "annotations"))
+
+
+class Repeated:
+    """A dataset of many episodes: those of a small one, over and over."""
+
+    def __init__(self, dataset: LeRobotDataset, count: int) -> None:
+        self._dataset = dataset
+        self.episodes = tuple(dataclasses.replace(self._real(number), index=number) for number in range(count))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dataset, name)
+
+    def episode(self, index: int) -> Any:
+        return self.episodes[index]
+
+    def arrays(self, episode: int) -> Any:
+        return self._dataset.arrays(self._real(episode).index)
+
+    def frames(self, episode: int, camera: str, indices: Any) -> Any:
+        return self._dataset.frames(self._real(episode).index, camera, indices)
+
+    def _real(self, number: int) -> Any:
+        return self._dataset.episodes[number % len(self._dataset.episodes)]
+
+
+def repeated(annotated: Annotated, count: int) -> Annotated:
+    """So many episodes, annotated as those that they repeat."""
+    real = len(annotated.lengths)
+    rows = [
+        {**row, "episode": episode}
+        for episode in range(count)
+        for row in annotated.rows
+        if row["episode"] == episode % real
+    ]
+    return Annotated(dataset=Repeated(annotated.dataset, count), rows=rows)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from model.data.annotations import read_annotations
 from tests.components.annotate.review.browser import chromium
-from tests.components.annotate.review.reviewing import LONG, Annotated, annotate, served, wait_for
+from tests.components.annotate.review.reviewing import LONG, Annotated, annotate, repeated, served, wait_for
 
 pytestmark = pytest.mark.slow
 expect.set_options(timeout=LONG * 1000)
@@ -257,12 +257,8 @@ def test_what_is_done_while_the_service_is_away_is_saved_when_it_is_back(page: P
     assert httpx.get(f"{address}/api/episodes/0", timeout=LONG).json()["rows"] == rows_of(file, 0)
 
 
-@pytest.mark.soak
-def test_a_thousand_episodes_are_reviewed_like_four(
-    browser: Browser, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    many, file = annotate(tmp_path_factory.mktemp("thousand"), episodes=1000), tmp_path / "reviewed.parquet"
-    with served(many, file) as address:
+def test_a_thousand_episodes_are_reviewed_like_four(browser: Browser, annotated: Annotated, file: Path) -> None:
+    with served(repeated(annotated, 1000), file) as address:
         with_errors = opened(browser, address)
         page = next(with_errors)
         expect(page.locator("#progress-text")).to_have_text("0 of 1,000 episodes accepted")
