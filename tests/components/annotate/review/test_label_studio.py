@@ -158,8 +158,10 @@ def test_what_was_changed_there_is_its_annotators() -> None:
         },
     ]
     result += more
+    done["annotations"][0]["updated_at"] = "2026-11-23T05:04:05+02:00"
     (one,) = read_tasks([done])
     rows = settled(one)
+    assert {row["reviewed_at"] for row in rows} == {"2026-11-23T03:04:05+00:00"}
     assert [(row["start"], row["end"], row["atomic_action"], row["sub_task"], row["source"]) for row in rows] == [
         (0, 10, "reach", "reach it", "template"),
         (15, 28, "carry", "lift it", "lee@example.org"),
