@@ -4,11 +4,13 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model.errors import UserError
 from pipelines.cluster import api
+from pipelines.cluster.once import Claims
 from pipelines.cluster.submission import run_key, submit_once
 from tests.pipelines.cluster.conftest import QUICK
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
@@ -126,6 +128,34 @@ def test_a_server_that_does_late_what_it_was_asked_leaves_one_run(
     again = submit_once(KEY, package, kfp=kfp)
     kubeflow.until(lambda: sum(run["state"] == "CANCELED" for run in kubeflow.engine.runs.values()) == 1)
     assert [run["run_id"] for run in kubeflow.runs] == [again] == [first]
+
+
+def test_what_may_have_been_done_is_waited_for_before_it_is_asked_again(
+    kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
+) -> None:
+    kubeflow.wire.late = 0.5
+    kubeflow.fail("create_run", status=-1)
+    run_id = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=60.0)))
+    assert [run["run_id"] for run in kubeflow.engine.runs.values()] == [run_id]
+    assert kubeflow.wire.calls.count("create_run") == 1
+
+
+def test_of_two_that_saw_no_claim_one_gets_it(
+    kfp: api.Kubeflow, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Claims(kfp, KEY, package), Claims(kfp, KEY, package)
+    look, looks = second._versions, []
+
+    def look_too_early(*given: Any) -> list[Any]:
+        looks.append(given)
+        return [] if len(looks) <= 2 else look(*given)
+
+    monkeypatch.setattr(second, "_versions", look_too_early)
+    claimed = first.take()
+    assert claimed is not None and claimed[0] == 1
+    assert second.take() is None
+    assert first.take() == claimed, "it keeps it"
+    assert second.take() is None
 
 
 def test_an_api_that_is_away_is_waited_for_and_then_said(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
