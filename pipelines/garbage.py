@@ -14,15 +14,18 @@ from pathlib import Path
 
 from components import records, state
 from components.artifacts import Artifact
+from components.endpoint.last_served import all_last_served
 from components.ledger import Ledger
 from components.liveness import is_alive, is_held
+from components.servings import GONE_AFTER_SECONDS
 from model.errors import UserError
 from pipelines.history import known_runs, read_run
 from pipelines.reproduction import ALIVE
 from pipelines.tags import checkout, releases
 
 STEP, BUNDLE, EVALUATION, RUN, REPRODUCTION, CACHE = "step", "bundle", "evaluation", "run", "reproduction", "cache"
-KINDS = (STEP, BUNDLE, EVALUATION, RUN, REPRODUCTION, CACHE)
+ENDPOINT = "endpoint"  # the record of what one process served
+KINDS = (STEP, BUNDLE, EVALUATION, RUN, REPRODUCTION, ENDPOINT, CACHE)
 # Fetched from elsewhere and fetched again when needed.
 _CACHES = ("dvc-cache", "releases")
 _DAY = 86_400.0
@@ -75,7 +78,7 @@ def plan_collection(keep_days: float) -> list[Item]:
 def references(keep_days: float) -> References:
     """(kind, name) -> what refers to it. The first to refer is the reason; tags come first."""
     found: References = {}
-    for kind, name, why in (*_of_tags(), *_of_registry(), *_of_ledger(), *_of_runs(keep_days)):
+    for kind, name, why in (*_of_tags(), *_of_registry(), *_of_ledger(), *_of_runs(keep_days), *_of_starts()):
         found.setdefault((kind, name), why)
     _add_ancestors(found)
     return found
@@ -90,6 +93,7 @@ def inventory() -> Iterator[Item]:
         (EVALUATION, "evaluations/*.json", 1),
         (RUN, "runs/*", 1),
         (REPRODUCTION, "reproductions/*", 1),
+        (ENDPOINT, "endpoints/*/*.json", 2),
         *((CACHE, name, 1) for name in _CACHES),
     ):
         for path in sorted(home.glob(pattern)):
@@ -178,6 +182,11 @@ def _of_runs(keep_days: float) -> Iterator[tuple[str, str, str]]:
                     yield BUNDLE, bundle, why
 
 
+def _of_starts() -> Iterator[tuple[str, str, str]]:
+    for last in all_last_served():
+        yield BUNDLE, last.digest, f"{last.model}/{last.version} was served last: an endpoint starts on it offline"
+
+
 def _add_ancestors(found: References) -> None:
     """What a kept step was made from stays too."""
     waiting = [(name, why) for (kind, name), why in found.items() if kind == STEP]
@@ -198,6 +207,8 @@ def _in_use(item: Item) -> str | None:
         return "it is going on"
     if item.kind == REPRODUCTION and is_held(item.path / ALIVE):
         return "it is going on"
+    if item.kind == ENDPOINT and item.age < GONE_AFTER_SECONDS:
+        return "it serves"
     if item.kind == STEP and is_held(item.path / "lock"):
         return "it is being made"
     return None

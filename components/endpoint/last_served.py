@@ -72,13 +72,22 @@ def recall(model: str, alias: str) -> LastServed | None:
     """
     found = [
         last
-        for last in map(_read, sorted(_folder().glob("*.json")))
+        for last in all_last_served()
         if (last.registry, last.alias) == (_registry(), alias) and model in ("", last.model)
     ]
     if len(found) > 1:
         names = ", ".join(last.model for last in found)
         raise UserError(f"the registry is away and several models were served here: choose one with --model: {names}")
     return found[0] if found else None
+
+
+def all_last_served() -> list[LastServed]:
+    """What this machine served last, of every registry, model and alias.
+
+    Raises:
+        UserError: a record is damaged, or of a newer version of this project.
+    """
+    return [_read(path) for path in sorted(_folder().glob("*.json"))]
 
 
 def _folder() -> Path:
