@@ -80,7 +80,7 @@ def test_upload_that_another_file_began_is_recorded_with_its_own_sha256(
     """The first parts are alike, so they are taken over, and with them the sha256 of the file that began."""
     interrupt_upload(s3, store, large)
     data = bytearray(large.read_bytes())
-    data[-1] ^= 1
+    data[2 * PART] ^= 1  # in the part that did not arrive
     large.write_bytes(data)
     store.put_file(large, "large")
     store.get_file("large", tmp_path / "back")  # checked against what the object records
@@ -137,7 +137,9 @@ def test_journal_of_another_object_is_not_believed(s3, store: S3Storage, large: 
     data[0] ^= 1
     large.write_bytes(data)
     store.put_file(large, "large")
+    s3.requests.clear()
     store.get_file("large", tmp_path / "back")
+    assert fetched(s3) == 4, "all of it, once"
     assert (tmp_path / "back").read_bytes() == bytes(data)
 
 
