@@ -75,8 +75,8 @@ class Session:
         return event
 
     def _look_again(self) -> None:
-        """Before an attempt is called ended: the two views are not in step. The job may say more than its pods, and of a
-        job that succeeded early the pods, whose log is to be read, may not have been told yet."""
+        """Before an attempt is called ended: the two views are not in step. The job may say more than its pods, and the
+        pods of a job that succeeded early, whose log is to be read, may not have been told yet."""
         job = self._cluster.job(self._name)
         self._followed.see_job("LISTED", [] if job is None else [job], time.monotonic())
         self._followed.see_pods("LISTED", self._cluster.pods(self._name), time.monotonic())
