@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--holdout-fraction is {args.holdout_fraction:g}: it is a share, choose 0 to below 1.")
     if args.output is not None and not args.output.parent.is_dir():
         raise UserError(f"--output is '{args.output}', but there is no folder {args.output.parent}: make it first.")
+    if args.output is not None and args.output.is_file():
+        raise UserError(f"--output is '{args.output}', which is a file: give a folder.")
     holdout = 0.0 if args.test else args.holdout_fraction
     actions: list[Action] = []
     for dataset, annotations in [(args.dataset, args.annotations), *args.train]:

@@ -128,6 +128,8 @@ def test_the_command_takes_the_holdout_or_a_test_set(tmp_path: Path, capsys: pyt
     line = capsys.readouterr().out.splitlines()[1].split()
     assert line[2:] == ["8", "2", "1", "1", "100%", "100%", "1"]
     assert sorted(path.name for path in output.iterdir()) == ["coverage.csv", "diversity.png", "frequencies.csv"]
+    assert main([*given, "--output", str(tmp_path / "test.parquet")]) == 2
+    assert "which is a file: give a folder" in capsys.readouterr().err
     write_annotations(tmp_path, [row(6, 0, 10, "fold")])
     assert main(given) == 2 and "has episode 6" in capsys.readouterr().err
 
