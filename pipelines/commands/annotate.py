@@ -6,7 +6,8 @@ from types import ModuleType
 
 HELP = "review annotations, sample them, compare reviewers, and see how diverse they are"
 
-ACTIONS = ("review", "export", "import", "sample", "errors", "agreement", "checkpoints", "diversity")  # in the order of help
+# In the order of help.
+ACTIONS = ("review", "export", "import", "sample", "errors", "agreement", "checkpoints", "diversity")
 
 
 def load_action(name: str) -> ModuleType:
