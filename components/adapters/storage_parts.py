@@ -31,6 +31,7 @@ from components.adapters.storage import TEMPORARY
 from model.errors import UserError
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 Moved = Callable[[int], None]
 
 PART_BYTES = 16 << 20
@@ -267,10 +268,10 @@ def _held(path: Path) -> TextIO:
         file.close()
 
 
-def in_parallel(action: Callable[[Part], T], parts: Sequence[Part]) -> list[T]:
-    """The action on each part, a few at once; after a failure no further one begins."""
-    with ThreadPoolExecutor(_PARTS_AT_ONCE) as pool:
-        running = [pool.submit(action, part) for part in parts]
+def in_parallel(action: Callable[[Item], T], items: Sequence[Item], at_once: int = _PARTS_AT_ONCE) -> list[T]:
+    """The action on each item, so many at once; after a failure no further one begins."""
+    with ThreadPoolExecutor(at_once) as pool:
+        running = [pool.submit(action, item) for item in items]
         try:
             for finished in as_completed(running):
                 finished.result()

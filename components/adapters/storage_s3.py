@@ -10,7 +10,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +29,7 @@ from components.adapters.storage import (
     file_sha256,
     join,
 )
-from components.adapters.storage_parts import PART_BYTES, Upload, checksum, downloaded, repeated
+from components.adapters.storage_parts import PART_BYTES, Upload, checksum, downloaded, in_parallel, repeated
 from model.errors import UserError
 from model.progress import Progress
 
@@ -185,14 +184,7 @@ class S3Storage(Storage):
                 self._get_file(job.key, job.path, job.sha256, lambda size: count.add(job, size))
             count.add(job, job.size)
 
-        with ThreadPoolExecutor(_FILES_AT_ONCE) as pool:
-            running = [pool.submit(move, job) for job in jobs]
-            try:
-                for finished in as_completed(running):
-                    finished.result()
-            finally:
-                for waiting in running:
-                    waiting.cancel()
+        in_parallel(move, jobs, _FILES_AT_ONCE)
 
     def _key(self, key: str) -> str:
         return join(self.prefix, checked_key(key))
