@@ -162,7 +162,10 @@ def jobs_of(parameters: Mapping[str, Any]) -> Reserved:
 
 
 def cost_on_cluster(
-    times: Iterable[tuple[str, str, float]], profile: Profile, jobs: Mapping[str, Reserved]
+    times: Iterable[tuple[str, str, float]],
+    profile: Profile,
+    jobs: Mapping[str, Reserved],
+    stored: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The cost of a run on a cluster.
 
@@ -170,6 +173,7 @@ def cost_on_cluster(
         times: name (`evaluate@2` for one of several), status and seconds of each step that ran or was reused.
         profile: that it was submitted with.
         jobs: step -> what it launches beside its own pod.
+        stored: name -> bytes of what it made, where that is known.
     """
     steps = []
     for name, status, seconds in times:
@@ -180,7 +184,8 @@ def cost_on_cluster(
             gpu = settings.node_selector.get(_GPU_LABEL, settings.gpu)
             pod = Reserved(cores=cores(settings.cpu or "1"), gpus={gpu: settings.gpus})
             used = _reserved(seconds, pod) + _reserved(seconds, jobs.get(step, Reserved()))
-        steps.append(StepUse(name=name, status=status, used=used, made=None if status == "cached" else used))
+        made = None if status == "cached" else used
+        steps.append(StepUse(name=name, status=status, used=used, made=made, bytes=(stored or {}).get(name)))
     return cost(steps, load_prices(profile.prices), RESERVED)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from components import records
+from components import records, state
 from components.artifacts import Artifact
 from components.code_version import code_version
 from components.execution import plan_fingerprint
@@ -25,7 +25,7 @@ from pipelines.cost import cost_on_cluster, jobs_of
 from pipelines.parameters import recorded_parameters
 from pipelines.profile import Profile
 from pipelines.shape import run_steps
-from pipelines.summary import summary_lines
+from pipelines.summary import summary_lines, summary_values
 
 STORAGE = "LINGBOT_STORAGE"
 
@@ -81,8 +81,9 @@ def conclude(record: Mapping[str, Any], ended: Ended) -> tuple[dict[str, Any], l
         "seconds": duration_of(ended.run),
         "error": _error(ended),
         "steps": [_entry(step, values[step.task], ended, made.get(step.task)) for step in steps],
-        "cost": cost_on_cluster(times, profile, jobs),
+        "cost": cost_on_cluster(times, profile, jobs, {task: artifact.size for task, artifact in made.items()}),
     }
+    state.write_json(state.run_folder(record["id"]) / "summary.json", summary_values(concluded))
     shown = {**concluded, "provenance": made_from, "served": None, "twin": None, "report": None}
     return concluded, [*summary_lines(shown), *said]
 

@@ -90,7 +90,8 @@ def test_pods_cost_what_they_reserve(prices: Any, tmp_path: Path) -> None:
 
     profile = dataclasses.replace(load_profile("h100"), prices=str(tmp_path / "prices.yaml"))
     times = [("collect", "done", 3600.0), ("pretrain", "done", 1800.0), ("pack", "cached", 0.0)]
-    found = cost_on_cluster(times, profile, {})
+    found = cost_on_cluster(times, profile, {}, {"collect": 10**9})
+    assert found["storage"] == {"bytes": 10**9, "money_a_month": 0.5}
     collect, pretrain, pack = found["steps"]
     assert (collect["cpu_hours"], collect["money"]) == (32.0, 3.2)
     assert pretrain["gpu_hours"] == {"NVIDIA-H100-80GB-HBM3": 4.0} and pretrain["money"] == 56 * 0.1 + 4 * 4

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from components import state
 from components.adapters.storage import Storage
 from model.errors import UserError
 from pipelines.cli import main
@@ -174,6 +175,8 @@ def test_the_command_follows_a_run_that_another_process_started(
     assert main([*command, "--wait"]) == 1, "the exit code is that of the run"
     said = capsys.readouterr().out
     assert "has its run" in said and "the wheel came off" in said
+    (summary,) = [json.loads(path.read_text()) for path in state.runs_folder().glob("*/summary.json")]
+    assert summary["status"] == "failed" and summary["cost"]["basis"] == "reserved"
     assert main(["trigger", "watch", "s3://artefacts", "--dry-run", "--allow-tags"]) == 0
     assert re.search(rf"s3://artefacts/cubes  \w{{12}}  .* has run {run['run_id']}", capsys.readouterr().out)
     event = json.dumps({"Event": "s3:TestEvent"})
