@@ -69,3 +69,15 @@ def test_a_kubeflow_of_several_users_is_told_the_namespace(monkeypatch: pytest.M
 
         assert experiment_id(api.connect(patience=QUICK))
         assert [found["namespace"] for found in several.experiments.values()] == ["team"]
+
+
+def test_lists_are_read_to_their_last_page(
+    kubeflow: Kubeflow, kfp: api.Kubeflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "_PAGE", 2)
+    names = [f"experiment {number}" for number in range(5)]
+    for name in names:
+        kfp.read(kfp.experiments.experiment_service_create_experiment, "making one", {"display_name": name})
+    listed = kfp.pages(kfp.experiments.experiment_service_list_experiments, "listing", "experiments")
+    assert [found["display_name"] for found in listed] == names
+    assert kubeflow.wire.calls.count("list_experiments") == 3
