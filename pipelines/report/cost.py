@@ -50,9 +50,11 @@ def cost_sentence(cost: Mapping[str, Any]) -> str:
     currency = cost["prices"]["currency"]
     total, stored = cost["total"], cost["storage"]
     text = f"{hours(total['cpu_hours'])} CPU hours, {_gpus(total['gpu_hours'])} GPU hours"
-    text += (
-        f", about {money(total['money'], currency)}" if total["money"] is not None else ", without a price of its GPUs"
-    )
+    price = money(total["money"], currency)
+    if total["money"] is None:
+        text += ", without a price of its GPUs"
+    else:
+        text += f", {price}" if price.startswith("under") else f", about {price}"
     if cost["made"] and cost["made"]["money"] is not None and any(step["status"] == "cached" for step in cost["steps"]):
         text += f" (with what it reused {money(cost['made']['money'], currency)})"
     if stored["bytes"]:
