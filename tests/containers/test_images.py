@@ -156,7 +156,7 @@ def imported(modules: list[str]) -> Iterator[tuple[str, str]]:
 
 OURS = {"model", "components", "pipelines", "lingbot_client"}
 # A language model that annotates in the step's own process: a profile gives `data` the image `train` then.
-OPTIONAL = {"components/annotate/local_model.py"}
+OPTIONAL = {"components/annotate/local_model.py", "components/annotate/local_processor.py"}
 
 
 @pytest.mark.parametrize("role", [role for role in ROLES if role != "mlflow"])
