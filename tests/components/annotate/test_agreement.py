@@ -101,6 +101,13 @@ def test_the_figures_by_hand() -> None:
     assert found["texts"]["sub_task"] == pytest.approx(1 / 2)
 
 
+def test_a_cut_that_one_alone_made_counts_whoever_made_it() -> None:
+    one, two = accepted(0, (0, 10, "lift")), accepted(0, (0, 10, "lift"), (40, 50, "wait"), by="ben")
+    for first, second in ((one, two), (two, one)):
+        # 0 0 from the one, 0 0 30 40 from the other, in frames
+        assert compare(first, second, LENGTHS, FPS)["boundaries"]["mean"] == pytest.approx(70 / 6 / FPS)
+
+
 def test_an_episode_counts_when_both_have_accepted_all_of_it() -> None:
     first = accepted(0, *PICK) + accepted(1, *PICK)
     second = accepted(0, *PICK, by="ben") + [*accepted(1, *PICK[:2], by="ben"), row(1, *PICK[2])]
