@@ -262,7 +262,7 @@ def test_digests_are_written_into_the_overlay_and_those_of_other_images_stay(tmp
     found = yaml.safe_load((tmp_path / "kustomization.yaml").read_text())
     by_name = {image["name"]: image for image in found["images"]}
     assert found["kind"] == "Component" and set(by_name) == {
-        "lingbot-python-serve", "lingbot-python-mlflow", "lingbot-python-train",
+        "lingbot-python-data", "lingbot-python-mlflow", "lingbot-python-serve", "lingbot-python-train",
     }  # fmt: skip
     serve = by_name["lingbot-python-serve"]
     assert (serve["newName"], serve["digest"]) == ("r.io:5000/x/lingbot-python-serve", f"sha256:{'b' * 64}")
