@@ -167,7 +167,7 @@ def _git() -> Iterator[Finding]:
 def _remote() -> Iterator[Finding]:
     if importlib.util.find_spec("dvc") is None or not (state.checkout() / ".dvc").is_dir():
         return
-    from pipelines.tags import default_remote
+    from pipelines.versions.tags import default_remote
 
     yield Finding(journey=REPRODUCE, subject="DVC remote", found=default_remote())
 

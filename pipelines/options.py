@@ -92,7 +92,7 @@ def data_of(args: argparse.Namespace) -> dict[str, Any] | None:
     """The tag that the data comes from, with the commit and the digests that it leads to now: a tag can be moved."""
     if not args.from_tag:
         return None
-    from pipelines.tags import data_of_release, find_release
+    from pipelines.versions.tags import data_of_release, find_release
 
     return data_of_release(find_release(args.from_tag))
 
@@ -104,6 +104,6 @@ def absolute(place: str) -> str:
 
 def _checked_out(tag: str) -> str:
     """The folder with the dataset of a DVC tag, fetched and checked."""
-    from pipelines.tags import fetch_dataset
+    from pipelines.versions.tags import fetch_dataset
 
     return str(fetch_dataset(tag))

@@ -3,7 +3,7 @@
 from components.adapters.storage import Storage
 from model.errors import UserError
 from pipelines.profile import Profile
-from pipelines.tags import fetch_dataset, find_release
+from pipelines.versions.tags import fetch_dataset, find_release
 
 
 def stage_release(tag: str, profile: Profile) -> str:

@@ -21,19 +21,19 @@ def run(args: argparse.Namespace) -> int:
     import json
     import sys
 
-    from pipelines.comparison import compare, comparison_lines
-    from pipelines.targets import load_result
+    from pipelines.versions.comparison import compare, comparison_lines
+    from pipelines.versions.targets import load_result
 
     first, second = load_result(args.first), load_result(args.second)
     comparison = compare(first, second)
     if not args.quick:
-        from pipelines.contents import contents_of
-        from pipelines.differences import differences
+        from pipelines.versions.contents import contents_of
+        from pipelines.versions.differences import differences
 
         sides = (contents_of(reference, remote=args.remote) for reference in (args.first, args.second))
         comparison["differences"] = differences(first, second, *sides)
     if args.html:
-        from pipelines.comparison_page import write_page
+        from pipelines.versions.comparison_page import write_page
 
         print(f"written to {write_page(comparison, args.html)}", file=sys.stderr)
     if args.json:

@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from pipelines.parameters import load_parameters
-    from pipelines.release import check_can_release, made_by_run, make_data, release_data
+    from pipelines.versions.release import check_can_release, made_by_run, make_data, release_data
 
     if not args.run:
         check_can_release(args.name)

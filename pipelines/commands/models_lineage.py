@@ -44,7 +44,7 @@ def _releases() -> dict[str, str]:
     """Tag -> digest of the dataset that it released, of this checkout; none outside of git."""
     from components import state
     from components.adapters.versioning import Git
-    from pipelines.tags import digests, releases
+    from pipelines.versions.tags import digests, releases
 
     git = Git(state.checkout())
     if not git.is_checkout:

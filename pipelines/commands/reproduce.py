@@ -22,9 +22,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.comparison import comparison_lines
-    from pipelines.reproduction import EXIT_CODES, Failed, reproduce
-    from pipelines.targets import find_target
+    from pipelines.versions.comparison import comparison_lines
+    from pipelines.versions.reproduction import EXIT_CODES, Failed, reproduce
+    from pipelines.versions.targets import find_target
 
     target = find_target(args.reference, remote=args.remote)
     try:

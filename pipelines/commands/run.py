@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _local(args: argparse.Namespace, profile: "Profile") -> int:
     from pipelines.parameters import load_parameters
-    from pipelines.release import check_can_release, record_experiment
     from pipelines.run import LocalRun
+    from pipelines.versions.release import check_can_release, record_experiment
 
     if args.record:
         check_can_release(args.record)

@@ -33,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
     from components.exchange import export_artifact
     from components.execution import execute
     from components.steps import get_step
-    from pipelines.figures import write_figures
     from pipelines.parameters import load_parameters
     from pipelines.single import exported_inputs, resolve_inputs
+    from pipelines.versions.figures import write_figures
 
     get_step(args.step)
     state.make_home()

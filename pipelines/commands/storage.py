@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipelines.garbage import Item
+    from pipelines.versions.garbage import Item
 
 HELP = "report what the state folder holds and why, and collect what nothing refers to"
 DAYS = 14.0
@@ -26,7 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.garbage import KINDS, collect, elsewhere, plan_collection, to_json
+    from pipelines.versions.garbage import KINDS, collect, elsewhere, plan_collection, to_json
 
     items = plan_collection(args.keep_days)
     if args.action == "report":

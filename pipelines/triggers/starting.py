@@ -17,8 +17,8 @@ from pipelines.cluster.staging import stage_release
 from pipelines.cluster.submission import keep_first, run_key, run_name, runs_of
 from pipelines.parameters import load_parameters
 from pipelines.profile import Profile
-from pipelines.tags import data_of_release, find_release
 from pipelines.triggers.arrivals import Arrival, Debounce, Unfinished, arrivals, lack_of
+from pipelines.versions.tags import data_of_release, find_release
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from pipelines.cluster import following, records, run, staging
 from pipelines.cluster.submission import submit_once
 from pipelines.parameters import load_parameters
 from pipelines.shape import run_steps
-from pipelines.tags import Release
+from pipelines.versions.tags import Release
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 from tests.pipelines.conftest import SUMMARIES

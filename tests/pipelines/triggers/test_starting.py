@@ -144,7 +144,7 @@ def test_a_tag_puts_its_data_where_pods_read_it(
     import dataclasses
 
     from pipelines.profile import Storage as Place
-    from pipelines.tags import Release
+    from pipelines.versions.tags import Release
 
     record = {"source": "collect", "steps": {"collect": {"digest": "d" * 64}}}
     release = Release(tag="data/cubes-v1", commit="c" * 40, record=record)

@@ -68,7 +68,7 @@ def versioned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(the house, the id of its run, its experiment); made once a process, not to be changed."""
     from pipelines.history import read_run
-    from pipelines.release import record_experiment
+    from pipelines.versions.release import record_experiment
 
     with pytest.MonkeyPatch.context() as patch:
         house = make_versioned(tmp_path_factory.mktemp("finished"))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from model.errors import UserError
-from pipelines.comparison import BITWISE, DIFFERENT, TOLERANCE, Result, compare, comparison_lines, of_run
+from pipelines.versions.comparison import BITWISE, DIFFERENT, TOLERANCE, Result, compare, comparison_lines, of_run
 
 PARAMETERS = {"pack": {}, "finetune": {"steps": 10, "seed": 0}, "evaluate": {}, "register": {}, "promote": {}}
 FIGURES = {

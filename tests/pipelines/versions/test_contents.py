@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-import pipelines.contents
+import pipelines.versions.contents
 from components import records, state
 from components.adapters.storage import CorruptObject
 from components.adapters.versioning import Git
 from model.errors import UserError
 from pipelines.cli import main
-from pipelines.contents import contents_of
-from pipelines.release import made_by_run
+from pipelines.versions.contents import contents_of
+from pipelines.versions.release import made_by_run
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def no_pull(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: Any, *arguments: str) -> str:
         raise AssertionError(f"dvc {arguments} for files that are here")
 
-    monkeypatch.setattr(pipelines.contents.Dvc, "run", refused)
+    monkeypatch.setattr(pipelines.versions.contents.Dvc, "run", refused)
 
 
 def test_what_was_made_here_is_read_here(released: Any, no_pull: None) -> None:
@@ -41,7 +41,7 @@ def test_of_a_release_only_the_wanted_files_come(released: Any, monkeypatch: pyt
     folder = contents.folder("pack", ["more"])
     assert folder is not None and [path.name for path in folder.rglob("*") if path.is_file()] == ["numbers.bin"]
     assert Git(released.root).run("worktree", "list").count("\n") == 0
-    monkeypatch.setattr(pipelines.contents.Dvc, "run", lambda *given: pytest.fail("fetched twice"))
+    monkeypatch.setattr(pipelines.versions.contents.Dvc, "run", lambda *given: pytest.fail("fetched twice"))
     assert contents.folder("pack", ["more"]) == folder
 
 
@@ -81,7 +81,7 @@ def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(
     released: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(state.steps_folder())
-    real = pipelines.contents.Dvc.run
+    real = pipelines.versions.contents.Dvc.run
 
     def pull_and_edit(self: Any, *arguments: str) -> str:
         said = real(self, *arguments)
@@ -90,7 +90,7 @@ def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(
         changed.write_bytes(bytes(4096))
         return said
 
-    monkeypatch.setattr(pipelines.contents.Dvc, "run", pull_and_edit)
+    monkeypatch.setattr(pipelines.versions.contents.Dvc, "run", pull_and_edit)
     with pytest.raises(CorruptObject, match=r"pack/more/numbers.bin is not the file that 'data/first-v1' released"):
         contents_of("data/first-v1").folder("pack", ["more"])
     assert not list((released.home / "releases").rglob("*.bin"))

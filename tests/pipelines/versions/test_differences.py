@@ -12,9 +12,9 @@ import yaml
 from components import state
 from components.adapters.versioning import Git
 from model.evaluation.records import Checkpoint, TrialRecord, write_trials
-from pipelines.comparison import compare, comparison_lines
-from pipelines.comparison_page import write_page
-from pipelines.differences import (
+from pipelines.versions.comparison import compare, comparison_lines
+from pipelines.versions.comparison_page import write_page
+from pipelines.versions.differences import (
     code_differences,
     compare_trials,
     differences,

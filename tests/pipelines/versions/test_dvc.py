@@ -13,10 +13,10 @@ from components.adapters.versioning import Git
 from components.provenance import provenance
 from components.steps import maker
 from pipelines.compile import compile_pipeline
-from pipelines.figures import PLOTS_OF, figure_files
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
 from pipelines.shape import dag_steps
+from pipelines.versions.figures import PLOTS_OF, figure_files
 from tests.pipelines.conftest import House
 
 ROOT = Path(__file__).parents[3]

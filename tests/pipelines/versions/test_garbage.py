@@ -12,8 +12,8 @@ from components.ledger import PROMOTE, Ledger
 from components.liveness import alive
 from model.errors import UserError
 from pipelines.cli import main
-from pipelines.garbage import Item, collect, plan_collection
-from pipelines.release import made_by_run
+from pipelines.versions.garbage import Item, collect, plan_collection
+from pipelines.versions.release import made_by_run
 from tests.pipelines.versions.conftest import lingbot
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,7 @@ def test_a_version_keeps_what_it_was_made_from(released: Any, monkeypatch: pytes
     from components.adapters import tracking
 
     finetune = made_by_run("last").artifacts["finetune"]
-    monkeypatch.setattr("pipelines.garbage._of_tags", lambda: iter(()))
+    monkeypatch.setattr("pipelines.versions.garbage._of_tags", lambda: iter(()))
     shutil.rmtree(state.runs_folder())
     assert {"step finetune", "step collect", "step pack"} <= {name.split("/")[0] for name in loose()}
     tags = {"step.finetune": finetune.fingerprint}

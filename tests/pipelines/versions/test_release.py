@@ -14,8 +14,8 @@ from components.adapters.versioning import Git
 from components.artifacts import FileRecord
 from components.exchange import read_export
 from model.errors import UserError
-from pipelines.release import made_by_run, record_experiment, release_data
-from pipelines.tags import fetch_artifacts, fetch_dataset, find_release
+from pipelines.versions.release import made_by_run, record_experiment, release_data
+from pipelines.versions.tags import fetch_artifacts, fetch_dataset, find_release
 from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def test_quarantine_statistics_and_teacher_are_named(released, monkeypatch: pyte
     """On artefacts with the files of the real steps."""
     import hashlib
 
-    from pipelines.manifest import describe_data
+    from pipelines.versions.manifest import describe_data
 
     made = made_by_run("last").artifacts
     given = {
@@ -103,9 +103,9 @@ def test_a_flipped_byte_in_the_remote_is_caught(released) -> None:
 
 
 def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(released, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.tags
+    import pipelines.versions.tags
 
-    real = pipelines.tags.Dvc.run
+    real = pipelines.versions.tags.Dvc.run
 
     def pull_and_edit(self: Any, *arguments: str) -> str:
         said = real(self, *arguments)
@@ -115,16 +115,16 @@ def test_bytes_that_dvc_accepts_and_the_record_does_not_are_caught(released, mon
             changed.write_text("another quarantine")
         return said
 
-    monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
+    monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", pull_and_edit)
     with pytest.raises(CorruptObject, match=r"collect/result.txt is not the file that 'data/first-v1' released"):
         fetch_dataset("data/first-v1")
 
 
 def test_an_edited_manifest_is_caught(released, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its checksum is right and so are the files: only the release's record tells."""
-    import pipelines.tags
+    import pipelines.versions.tags
 
-    real = pipelines.tags.Dvc.run
+    real = pipelines.versions.tags.Dvc.run
 
     def pull_and_edit(self: Any, *arguments: str) -> str:
         said = real(self, *arguments)
@@ -135,17 +135,17 @@ def test_an_edited_manifest_is_caught(released, monkeypatch: pytest.MonkeyPatch)
             path.write_bytes(artifact.to_bytes())
         return said
 
-    monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
+    monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", pull_and_edit)
     with pytest.raises(CorruptObject, match=r"collect/manifest.json is not the one that 'data/first-v1' released"):
         fetch_dataset("data/first-v1")
 
 
 def test_a_changed_quarantine_is_caught(released, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An episode back in, in the remote's copy of the verdict, under the name of the old bytes."""
-    import pipelines.tags
+    import pipelines.versions.tags
 
     release = find_release("exp/first-v1")
-    real = pipelines.tags.Dvc.run
+    real = pipelines.versions.tags.Dvc.run
 
     def pull_and_edit(self: Any, *arguments: str) -> str:
         said = real(self, *arguments)
@@ -156,18 +156,18 @@ def test_a_changed_quarantine_is_caught(released, tmp_path: Path, monkeypatch: p
             verdict.write_text(content.replace("validate 2", "validate 1"))
         return said
 
-    monkeypatch.setattr(pipelines.tags.Dvc, "run", pull_and_edit)
+    monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", pull_and_edit)
     with Git(released.root).worktree(release.commit, tmp_path / "tree") as tree:
         with pytest.raises(CorruptObject, match=r"validate/result.txt is not the file that 'exp/first-v1' released"):
             fetch_artifacts(release, tree.root, ["collect", "validate"])
 
 
 def test_an_interrupted_fetch_leaves_nothing(released, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.tags
+    import pipelines.versions.tags
 
     artifact = made_by_run("last").artifacts["collect"]
     records.invalidate("collect", artifact.fingerprint)
-    real = pipelines.tags.Dvc.run
+    real = pipelines.versions.tags.Dvc.run
 
     def interrupted(self: Any, *arguments: str) -> str:
         if arguments[0] == "pull":
@@ -176,13 +176,13 @@ def test_an_interrupted_fetch_leaves_nothing(released, monkeypatch: pytest.Monke
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(pipelines.tags.Dvc, "run", interrupted)
+    monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch_dataset("data/first-v1")
     assert list((released.home / "worktrees").iterdir()) == []
     assert not records.data_folder("collect", artifact.fingerprint).exists()
     assert Git(released.root).run("worktree", "list").count("\n") == 0
-    monkeypatch.setattr(pipelines.tags.Dvc, "run", real)
+    monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", real)
     assert fetch_dataset("data/first-v1").exists(), "and the next fetch is whole"
 
 
@@ -241,16 +241,16 @@ def test_names_unknown_tags_and_unfinished_runs(released) -> None:
 
 
 def test_an_interrupted_push_leaves_no_tag(released, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pipelines.release
+    import pipelines.versions.release
 
-    real = pipelines.release.Dvc.run
+    real = pipelines.versions.release.Dvc.run
 
     def interrupted(self: Any, *arguments: str) -> str:
         if arguments[0] == "push":
             raise KeyboardInterrupt
         return real(self, *arguments)
 
-    monkeypatch.setattr(pipelines.release.Dvc, "run", interrupted)
+    monkeypatch.setattr(pipelines.versions.release.Dvc, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         release_data("other", made_by_run("last"))
     assert "data/other-v1" not in Git(released.root).tags("data/*")

@@ -8,10 +8,10 @@ import pytest
 
 from components.adapters.versioning import Git
 from model.errors import UserError
-from pipelines.comparison import compare
-from pipelines.release import made_by_run
-from pipelines.reproduction import Failed, reproduce
-from pipelines.targets import find_target, load_result
+from pipelines.versions.comparison import compare
+from pipelines.versions.release import made_by_run
+from pipelines.versions.reproduction import Failed, reproduce
+from pipelines.versions.targets import find_target, load_result
 from tests.pipelines.versions.conftest import commit, lingbot
 
 pytestmark = pytest.mark.slow
@@ -92,9 +92,9 @@ def test_what_fails_after_the_steps_is_no_part_of_the_result(
         (folder / "run.json").write_text(json.dumps(record))
         raise Failed("the endpoint did not answer", 1)
 
-    monkeypatch.setattr("pipelines.reproduction._call", run_and_fail)
+    monkeypatch.setattr("pipelines.versions.reproduction._call", run_and_fail)
     target = dataclasses.replace(find_target("exp/first-v1"), fetch=lambda tree, steps: None)
-    monkeypatch.setattr("pipelines.reproduction._prepare", lambda *given, **options: [])
+    monkeypatch.setattr("pipelines.versions.reproduction._prepare", lambda *given, **options: [])
     if lost:
         with pytest.raises(Failed, match="did not answer"):
             reproduce(target, lambda text: None)

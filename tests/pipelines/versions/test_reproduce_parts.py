@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import pipelines.reproduction
+import pipelines.versions.reproduction
 from components.adapters.versioning import Git
 from model.errors import UserError
-from pipelines.release import made_by_run
-from pipelines.reproduction import remove_abandoned, reproduce
-from pipelines.targets import Target, find_target, load_result
+from pipelines.versions.release import made_by_run
+from pipelines.versions.reproduction import remove_abandoned, reproduce
+from pipelines.versions.targets import Target, find_target, load_result
 from tests.pipelines.versions.conftest import lingbot
 
 pytestmark = pytest.mark.slow
@@ -110,12 +110,12 @@ def test_other_packages_are_told_before_and_after(quick: Target) -> None:
 
 
 def test_code_of_another_folder_is_refused(quick: Target, released, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = pipelines.reproduction._environment
+    real = pipelines.versions.reproduction._environment
 
     def elsewhere(*given: Any) -> dict[str, str]:
         return {**real(*given), "PYTHONSAFEPATH": "1", "PYTHONPATH": str(released.root)}
 
-    monkeypatch.setattr(pipelines.reproduction, "_environment", elsewhere)
+    monkeypatch.setattr(pipelines.versions.reproduction, "_environment", elsewhere)
     with pytest.raises(UserError, match="would not be what runs: .*house.* is imported instead of"):
         reproduce(quick, lambda text: None, only="evaluate")
     assert left(released) == []
@@ -125,7 +125,7 @@ def test_what_surrounds_the_command_does_not_reach_the_reproduction(monkeypatch:
     for name in ("LINGBOT_STORAGE", "LINGBOT_API_KEYS_FILE", "MLFLOW_TRACKING_URI", "PYTHONPATH", "PYTHONHOME"):
         monkeypatch.setenv(name, "elsewhere")
     monkeypatch.setenv("AWS_PROFILE", "kept")
-    given = pipelines.reproduction._environment(Path("tree"), Path("home"), 3)
+    given = pipelines.versions.reproduction._environment(Path("tree"), Path("home"), 3)
     assert "elsewhere" not in given.values() and given["AWS_PROFILE"] == "kept"
     assert (given["PYTHONPATH"], given["LINGBOT_HOME"], given["OMP_NUM_THREADS"]) == ("tree", "home", "3")
 
@@ -169,7 +169,7 @@ def test_what_a_killed_reproduction_left_is_removed(released) -> None:
     (folder / "tree" / "artifacts" / "half").write_text("a file")
     (folder / "alive").touch()
     other = released.home / "reproductions" / "going on"
-    with pipelines.reproduction._held(other):
+    with pipelines.versions.reproduction._held(other):
         git.add_worktree("HEAD", other / "tree")
         remove_abandoned()
         assert (other / "tree").exists() and not folder.exists()

@@ -10,10 +10,10 @@ import pytest
 from components.adapters.versioning import Git
 from components.exchange import read_export
 from model.errors import UserError
-from pipelines.release import DATA_STEPS, made_by_run
-from pipelines.reproduction import reproduce
-from pipelines.tags import find_release
-from pipelines.targets import find_target
+from pipelines.versions.release import DATA_STEPS, made_by_run
+from pipelines.versions.reproduction import reproduce
+from pipelines.versions.tags import find_release
+from pipelines.versions.targets import find_target
 
 pytestmark = pytest.mark.slow
 MODEL = "lingbot-vla-house"

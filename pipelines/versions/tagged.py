@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
-from pipelines.release import INGEST
-from pipelines.tags import Release, checkout, fetch_artifacts, find_release, releases, scratch
+from pipelines.versions.release import INGEST
+from pipelines.versions.tags import Release, checkout, fetch_artifacts, find_release, releases, scratch
 
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion

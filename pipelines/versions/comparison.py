@@ -172,7 +172,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         one, other = (f"{value:.4g}" if value is not None else "none" for value in figure.values())
         yield f"  {_spoken(name):40} {one:>10} {other:>10}  only in one"
     if comparison.get("differences"):
-        from pipelines.differences import difference_lines
+        from pipelines.versions.differences import difference_lines
 
         yield from difference_lines(comparison["differences"])
     for name, (one, other) in comparison["environment"].items():

@@ -17,11 +17,11 @@ from components.exchange import export_artifact
 from components.provenance_files import read_beside_bundle, read_for_run
 from components.steps import STEPS
 from model.errors import UserError
-from pipelines.comparison import Result, of_release, of_run, of_version
 from pipelines.history import known_runs, read_run
-from pipelines.release import made_by_run
-from pipelines.tagged import Tagged, find_tagged
-from pipelines.tags import check_chain, checkout, fetch_artifacts, find_release
+from pipelines.versions.comparison import Result, of_release, of_run, of_version
+from pipelines.versions.release import made_by_run
+from pipelines.versions.tagged import Tagged, find_tagged
+from pipelines.versions.tags import check_chain, checkout, fetch_artifacts, find_release
 
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion

@@ -13,9 +13,9 @@ from typing import Any
 from components import state
 from components.adapters.versioning import Git
 from model.errors import UserError
-from pipelines.comparison import Result
-from pipelines.contents import Contents
 from pipelines.shape import SOURCES
+from pipelines.versions.comparison import Result
+from pipelines.versions.contents import Contents
 
 # What of a dataset says which episodes it has: metadata and tables, no pictures.
 _DATASET = ("meta", "data")

@@ -15,8 +15,8 @@ from components.adapters.versioning import Dvc
 from components.artifacts import Artifact, FileRecord, hash_file
 from components.exchange import DATA
 from pipelines.history import read_run
-from pipelines.tags import Release, checkout, default_remote, find_release, scratch
-from pipelines.targets import is_run, is_tag
+from pipelines.versions.tags import Release, checkout, default_remote, find_release, scratch
+from pipelines.versions.targets import is_run, is_tag
 
 
 class Contents(Protocol):
@@ -36,7 +36,7 @@ def contents_of(reference: str, *, remote: str | None = None) -> Contents:
     Raises:
         UserError: there is no such.
     """
-    from pipelines.targets import find_version, version_artifacts
+    from pipelines.versions.targets import find_version, version_artifacts
 
     if is_tag(reference):
         return _OfRelease(find_release(reference), remote)

@@ -32,7 +32,9 @@ from components.liveness import is_held
 from components.provenance import package_versions
 from components.steps import maker
 from model.errors import UserError
-from pipelines.comparison import (
+from pipelines.parameters import PLAIN
+from pipelines.shape import dag_steps
+from pipelines.versions.comparison import (
     BITWISE,
     DIFFERENT,
     TOLERANCE,
@@ -42,14 +44,12 @@ from pipelines.comparison import (
     figures_of,
     of_run,
 )
-from pipelines.comparison_page import write_page
-from pipelines.contents import OfHome, contents_of
-from pipelines.differences import differences
-from pipelines.parameters import PLAIN
-from pipelines.release import DATA_STEPS
-from pipelines.shape import dag_steps
-from pipelines.tags import check_chain, checkout
-from pipelines.targets import Target
+from pipelines.versions.comparison_page import write_page
+from pipelines.versions.contents import OfHome, contents_of
+from pipelines.versions.differences import differences
+from pipelines.versions.release import DATA_STEPS
+from pipelines.versions.tags import check_chain, checkout
+from pipelines.versions.targets import Target
 
 ALIVE = "alive"  # a file in a reproduction's folder, locked while it goes on
 EXIT_CODES = {BITWISE: 0, TOLERANCE: 3, DIFFERENT: 4}

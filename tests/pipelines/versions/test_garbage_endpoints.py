@@ -11,7 +11,7 @@ from components.bundles import bundle_folder
 from components.endpoint.last_served import remember
 from components.routing_state import Target
 from components.servings import GONE_AFTER_SECONDS, Serving, report_serving
-from pipelines.garbage import collect, plan_collection
+from pipelines.versions.garbage import collect, plan_collection
 
 MODEL = "lingbot-vla-house"
 
@@ -21,7 +21,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LINGBOT_STORAGE", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("pipelines.garbage._of_tags", lambda: iter(()))
+    monkeypatch.setattr("pipelines.versions.garbage._of_tags", lambda: iter(()))
 
 
 def reported(endpoint: str, seconds_ago: float) -> Path:

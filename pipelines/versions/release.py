@@ -23,12 +23,12 @@ from components.execution import execute
 from components.provenance import provenance
 from components.steps import STEPS, maker
 from model.errors import UserError
-from pipelines.figures import write_figures
 from pipelines.history import read_run
-from pipelines.manifest import describe_data
 from pipelines.parameters import PLAIN, RunParameters, read_yaml
 from pipelines.shape import MAIN, SOURCES, dag_steps, source_of
-from pipelines.tags import (
+from pipelines.versions.figures import write_figures
+from pipelines.versions.manifest import describe_data
+from pipelines.versions.tags import (
     RECORD,
     SCHEMA_VERSION,
     Release,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from components.steps import STEPS
-from pipelines.comparison import BITWISE, TOLERANCE
+from pipelines.versions.comparison import BITWISE, TOLERANCE
 
 _TONES = {BITWISE: "good", TOLERANCE: "good"}
 
