@@ -109,9 +109,16 @@ def find_seeds(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def package_versions() -> dict[str, str]:
-    """Name -> version of every installed distribution, local suffixes (+cpu) included."""
-    described = [item.metadata for item in distributions()]  # once each: it is read and parsed whole
-    found = {item["Name"]: item["Version"] for item in described if item["Name"]}
+    """Name -> version of every installed distribution, local suffixes (+cpu) included.
+
+    What setuptools carries for itself is left out: once it is imported, its folder is on the path.
+    """
+    found: dict[str, str] = {}
+    for item in distributions():
+        if Path(str(item.locate_file(""))).name != "_vendor":
+            described = item.metadata  # once: it is read and parsed whole
+            if described["Name"]:
+                found.setdefault(described["Name"], described["Version"])  # the first on the path is what is imported
     return dict(sorted(found.items(), key=lambda pair: pair[0].lower()))
 
 

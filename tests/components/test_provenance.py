@@ -8,7 +8,7 @@ import pytest
 
 from components import state
 from components.adapters.versioning import Git
-from components.provenance import find_seeds, image_digests, provenance
+from components.provenance import find_seeds, image_digests, package_versions, provenance
 from components.provenance_files import (
     keep_beside_bundle,
     of_this_process,
@@ -169,3 +169,20 @@ def test_a_record_beside_a_bundle_is_checked(
     path.unlink()
     with pytest.raises(UserError, match=r"provenance of bundle bbbbbbbbbbbb is gone"):
         read_beside_bundle(bundle, digest)
+
+
+def install(folder: Path, name: str, version: str) -> Path:
+    described = folder / f"{name}-{version}.dist-info" / "METADATA"
+    described.parent.mkdir(parents=True)
+    described.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
+def test_the_package_that_is_imported_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(install(tmp_path / name, "arms", name)) for name in ("2", "1")])
+    assert package_versions() == {"arms": "2"}
+
+
+def test_what_setuptools_carries_for_itself_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(install(tmp_path / "setuptools" / "_vendor", "arms", "1"))])
+    assert package_versions() == {}

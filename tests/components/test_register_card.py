@@ -28,7 +28,7 @@ def test_a_registered_version_has_a_card_and_keeps_what_the_gate_said(home, bund
     assert "For the alias `champion`: not promoted." in refused and "at least 101 are asked for" in refused
     judge(tracking.get_version(MODEL, "1"), "champion", Policy())
     passed = tracking.get_version(MODEL, "1").description
-    assert passed.count("## Gate") == 1 and "champion`: passed" in passed and "101" not in passed
+    assert passed.count("## Gate") == 1 and "champion`: passed" in passed and "at least 101" not in passed
     register(tmp_path / "again", bundles[0], evaluation(bundles[0].digest))
     assert tracking.get_version(MODEL, "1").description == passed
     with tracking.connection() as client:
