@@ -1,25 +1,8 @@
 """`lingbot data`: look at a dataset, check it, map it to a robot. Each action is a module, imported when called."""
 
-import argparse
-import importlib
-from types import ModuleType
+from pipelines.actions import Actions
 
 HELP = "look at a dataset, check it, and map it to a robot"
 
-ACTIONS = ("inspect", "validate", "map", "release")
-
-
-def load_action(name: str) -> ModuleType:
-    """The module of an action: HELP, configure(parser), run(args)."""
-    return importlib.import_module(f"pipelines.commands.data_{name}")
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-    for name in ACTIONS:
-        module = load_action(name)
-        module.configure(actions.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False))
-
-
-def run(args: argparse.Namespace) -> int:
-    return int(load_action(args.action).run(args))
+_ACTIONS = Actions("data", ("inspect", "validate", "map", "release"))
+configure, run = _ACTIONS.configure, _ACTIONS.run

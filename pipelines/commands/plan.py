@@ -1,25 +1,8 @@
 """`lingbot plan`: what something will cost, before it is done. Each action is a module, imported when called."""
 
-import argparse
-import importlib
-from types import ModuleType
+from pipelines.actions import Actions
 
 HELP = "say what something costs before it is done: depth tokens, or a training on many GPUs"
 
-ACTIONS = ("tokens", "training")
-
-
-def load_action(name: str) -> ModuleType:
-    """The module of an action: HELP, configure(parser), run(args)."""
-    return importlib.import_module(f"pipelines.commands.plan_{name}")
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
-    for name in ACTIONS:
-        module = load_action(name)
-        module.configure(actions.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False))
-
-
-def run(args: argparse.Namespace) -> int:
-    return int(load_action(args.action).run(args))
+_ACTIONS = Actions("plan", ("tokens", "training"))
+configure, run = _ACTIONS.configure, _ACTIONS.run
