@@ -35,6 +35,25 @@ def build_parser(only: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
+def _unknown_command(name: str) -> UserError:
+    """Names the commands that have it as an action: `lingbot replay` is `lingbot models replay`."""
+    groups = [command for command, parser in _children(build_parser()).items() if name in _children(parser)]
+    if groups:
+        found = " or ".join(f"`lingbot {command} {name}`" for command in groups)
+        return UserError(f"unknown command '{name}': it is an action, type {found}")
+    return unknown_name("command", name, COMMANDS)
+
+
+def _children(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The commands, or the actions, that a parser tells apart."""
+    return {
+        name: child
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, child in action.choices.items()
+    }
+
+
 class _Version(argparse.Action):
     """Looks the version up when it is asked for: reading the installed distributions takes a while."""
 
@@ -62,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         first = arguments[0] if arguments else "--help"
         if not first.startswith("-") and first not in COMMANDS:
-            raise unknown_name("command", first, COMMANDS)
+            raise _unknown_command(first)
         from components.adapters.versioning import TELEMETRY_OFF
 
         for name, value in TELEMETRY_OFF.items():

@@ -168,6 +168,18 @@ def test_a_mistyped_command_gets_the_nearest_one(capsys):
 
 
 @pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("replay", "`lingbot models replay`"),
+        ("verify", "`lingbot bundle verify` or `lingbot models verify`"),
+    ],
+)
+def test_an_action_typed_as_a_command_is_told_where_it_is(name, found, capsys):
+    assert main([name, "something"]) == 2
+    assert f"unknown command '{name}': it is an action, type {found}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["run", "demonstrations"], "Did you mean 'demonstrations_to_policy'"),
