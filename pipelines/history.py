@@ -45,6 +45,8 @@ def read_run(run_id: str) -> dict[str, Any]:
 def print_list(limit: int, as_json: bool) -> None:
     """The runs of this machine: those that ran here, and those that were started on a cluster from here."""
     local, clusters = known_runs(), cluster_records.known()
+    if not local and not clusters and not as_json:
+        print(f"nothing has run yet below {state.home()}: start with `lingbot run`")
     for run_id in sorted([*local, *clusters], reverse=True)[:limit]:
         run = read_run(run_id) if run_id in local else cluster_records.read(run_id)
         if as_json:

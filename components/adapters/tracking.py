@@ -56,9 +56,19 @@ class RegistryUnavailable(UserError):
     """The registry cannot be reached, or refused."""
 
 
+class NoModel(UserError):
+    """The registry answers, and holds no model."""
+
+
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or the sqlite file in LINGBOT_HOME."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state.home() / 'mlflow.db'}"
+
+
+def shown_uri() -> str:
+    """The address of the registry without what may be a password."""
+    scheme, _, rest = tracking_uri().partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 @contextlib.contextmanager
@@ -144,13 +154,12 @@ def only_model() -> str:
     """The registered model, when there is just one.
 
     Raises:
-        UserError: there is none, or several.
+        NoModel: there is none.
+        UserError: there are several.
     """
     models = list_models()
     if not models:
-        raise UserError(
-            f"no model is registered in {tracking_uri()}: run the pipeline first (make run), or give --bundle PATH"
-        )
+        raise NoModel(f"no model is registered in {shown_uri()}: `lingbot run` registers one")
     if len(models) > 1:
         raise UserError(f"several models are registered, choose one with --model: {', '.join(models)}")
     return models[0]
@@ -238,12 +247,12 @@ def connection() -> Iterator["MlflowClient"]:
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import OperationalError
 
-    uri = tracking_uri()
+    uri, shown = tracking_uri(), shown_uri()
     try:
         yield _client(uri, str(state.home()))
     except (MlflowException, OperationalError) as error:
-        first_line = str(error).splitlines()[0].replace(uri, _shown(uri))
-        raise RegistryUnavailable(f"the registry {_shown(uri)} refused or cannot be reached: {first_line}") from error
+        first_line = str(error).splitlines()[0].replace(uri, shown)
+        raise RegistryUnavailable(f"the registry {shown} refused or cannot be reached: {first_line}") from error
 
 
 def _quiet() -> None:
@@ -329,9 +338,3 @@ def _pages(search: Any) -> list[Any]:
         token = page.token
         if not token:
             return found
-
-
-def _shown(uri: str) -> str:
-    """The address without what may be a password."""
-    scheme, _, rest = uri.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

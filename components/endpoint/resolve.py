@@ -31,7 +31,7 @@ def resolve(*, bundle: Path | None, alias: str, model: str) -> Served:
     try:
         name = model or tracking.only_model()
         routing = read_routing(name, alias)
-    except NotPromoted as error:
+    except (NotPromoted, tracking.NoModel) as error:
         raise UserError(f"{error}, or serve a folder with --bundle PATH") from error
     except (tracking.RegistryUnavailable, RoutingUnavailable) as error:
         return _served_last(model, alias, error)

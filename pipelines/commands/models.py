@@ -78,7 +78,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.json:
         return _print_json([_facts(version) for version in versions])
     if not versions:
-        print(f"no model is registered in {tracking.tracking_uri()}: `lingbot run` registers one")
+        print(f"no model is registered in {tracking.shown_uri()}: `lingbot run` registers one")
     roles = {model: _roles(model) for model in models} if versions else {}
     for version in versions:
         held = (*version.aliases, *roles[version.model].get(version.version, ()))

@@ -45,7 +45,7 @@ def find_release(tag: str) -> Release:
         known = [*git.tags("data/*"), *git.tags("exp/*")]
         if not known:
             raise UserError(
-                f"there is no release '{tag}' in {git.root}, nor any other: `git fetch --tags` brings others'"
+                f"there is no release '{tag}' in {git.root}, nor any other: `git fetch --tags` brings those of others"
             )
         raise unknown_name("release", tag, known)
     said = _SAID_COMMIT.search(git.run("for-each-ref", "--format=%(contents)", f"refs/tags/{tag}"))

@@ -187,7 +187,16 @@ def find_version(reference: str) -> "ModelVersion":
     from components.adapters import tracking
 
     model, _, wanted = reference.removeprefix("models:/").replace("@", "/").rpartition("/")
-    model = model or tracking.only_model()
+    if not model:
+        models = tracking.list_models()
+        if len(models) != 1:
+            held = f"there are several models: write MODEL/{wanted} with one of {', '.join(models)}"
+            none = f"no model is registered in {tracking.shown_uri()} whose version it could be"
+            raise UserError(
+                f"'{reference}' is no tag (data/NAME-vN, exp/NAME-vN) and no run of `lingbot runs list`, and "
+                f"{held if models else none}"
+            )
+        (model,) = models
     return tracking.version_of_alias(model, wanted) or tracking.get_version(model, wanted)
 
 

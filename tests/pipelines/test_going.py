@@ -119,3 +119,10 @@ def test_retrying_takes_the_parameters_of_then(home: Path, monkeypatch: pytest.M
 def test_what_is_done_is_not_taken_up_again(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["runs", "retry", record("20260101-000000-cccc", status="done")]) == 2
     assert "is done: `lingbot run` makes another" in capsys.readouterr().err
+
+
+def test_a_list_of_no_runs_says_so(home, capsys):
+    assert main(["runs", "list"]) == 0
+    assert f"nothing has run yet below {home}: start with `lingbot run`" in capsys.readouterr().out
+    assert main(["runs", "list", "--json"]) == 0
+    assert capsys.readouterr().out == ""

@@ -68,7 +68,7 @@ def test_mistakes_are_one_sentence_and_code_2(home, bundles, tmp_path, capsys, m
         keys.write_text(json.dumps([{"name": "robot", "sha256": "0" * 64}]))
         patch.setenv("LINGBOT_API_KEYS_FILE", str(keys))
         assert "cannot listen on nowhere.invalid" in said("--host", "nowhere.invalid", "--port", "0")
-    assert "no model is registered" in said("--port", "0")
+    assert "`lingbot run` registers one, or serve a folder with --bundle PATH" in said("--port", "0")
     assert "is not a bundle" in said("--bundle", str(tmp_path), "--port", "0")
     register_and_promote(tmp_path, bundles[0], evaluation(bundles[0].digest, successes=1))
     assert "no alias 'champion': promote a version first" in said("--port", "0")

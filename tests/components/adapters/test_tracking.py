@@ -108,7 +108,7 @@ def test_runs_are_recorded_once_a_key(home):
 
 
 def test_unknown_names_are_errors_with_the_nearest():
-    with pytest.raises(UserError, match="no model is registered"):
+    with pytest.raises(tracking.NoModel, match="no model is registered in sqlite:///"):
         tracking.only_model()
     with pytest.raises(UserError, match="has no version yet"):
         tracking.get_version(MODEL, "1")
@@ -120,6 +120,11 @@ def test_unknown_names_are_errors_with_the_nearest():
     tracking.register_version("lingbot-vla-other", uri="u", digest="d", tags={})
     with pytest.raises(UserError, match="choose one with --model: lingbot-vla-other, lingbot-vla-test"):
         tracking.only_model()
+
+
+def test_an_address_is_shown_without_its_password(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example/path")
+    assert tracking.shown_uri() == "https://mlflow.example/path"
 
 
 def test_a_registry_that_is_away_is_one_sentence_without_the_password(monkeypatch):

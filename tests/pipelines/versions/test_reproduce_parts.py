@@ -77,6 +77,19 @@ def test_a_version_is_its_run_where_that_is_known(released, registered: str) -> 
         find_target("lingbot-vla-house/7")
 
 
+def test_what_is_nothing_of_all_that_is_told_what_there_could_be(released) -> None:
+    from components.adapters import tracking
+
+    for registered, said in (
+        ((), "no model is registered in sqlite"),
+        (("lingbot-vla-b", "lingbot-vla-a"), "write MODEL/frist with one of lingbot-vla-a, lingbot-vla-b$"),
+    ):
+        for model in registered:
+            tracking.register_version(model, uri="nowhere", digest="c" * 64, tags={})
+        with pytest.raises(UserError, match=rf"'frist' is no tag \(data/NAME-vN, exp/NAME-vN\) and no run .*{said}"):
+            find_target("frist")
+
+
 def test_a_version_without_provenance_is_refused(released) -> None:
     from components.adapters import tracking
 
