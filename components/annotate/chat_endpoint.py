@@ -6,16 +6,20 @@ Requests follow OpenAI's "create chat completion" with `image_url` parts as data
 
 import base64
 import email.utils
+import io
+import json
 import time
 from typing import Any
 
-import httpx
+import aiohttp
 
 from components.annotate.models import Passing, Reply
 from components.annotate.prompts import SYSTEM, Question
 from model.errors import UserError
 
 ANSWER_TOKENS = 400
+IDLE_SECONDS = 4.0  # a connection at rest is left then: vLLM's server (uvicorn) closes it after 5
+OK = 200
 BUSY = 429
 LOCKED = (401, 403)
 MISSING = 404
@@ -39,35 +43,36 @@ class ChatEndpoint:
         self.concurrency = concurrency
         self._url = url.rstrip("/")
         self._timeout = timeout_seconds
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # A client a request at once: a shared pool looks at each of its connections for each request, which is a third
-        # of the CPU time at 16.
-        limits, certificates = httpx.Limits(max_connections=1, max_keepalive_connections=1), httpx.create_ssl_context()
-        self._clients = [
-            httpx.AsyncClient(headers=headers, timeout=timeout_seconds, limits=limits, verify=certificates)
-            for _ in range(concurrency)
-        ]
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._opened: aiohttp.ClientSession | None = None
 
     async def ask(self, question: Question, complaint: str) -> Reply:
-        client = self._clients.pop()
+        body = io.BytesIO(json.dumps(self._body(question, complaint)).encode())  # sent in parts, whatever its size
         try:
-            response = await client.post(f"{self._url}/chat/completions", json=self._body(question, complaint))
-        except httpx.TimeoutException as error:
+            async with self._session().post(
+                f"{self._url}/chat/completions", data=body, allow_redirects=False
+            ) as response:
+                content = await response.read()
+        except TimeoutError as error:
             raise Passing(f"no answer within {self._timeout:g} s") from error
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise UserError(
-                f"annotate.endpoint is '{self._url}', which is no address ({error}): give the base URL of a chat API, "
-                "as in http://vlm:8000/v1."
-            ) from error
-        except httpx.HTTPError as error:
+        except aiohttp.ClientError as error:
             raise Passing(f"{self._url} cannot be reached: {error or type(error).__name__}") from error
-        finally:
-            self._clients.append(client)
-        return self._read(response)
+        return self._read(response.status, response.headers.get("Retry-After", ""), content)
 
     async def close(self) -> None:
-        for client in self._clients:
-            await client.aclose()
+        if self._opened is not None:
+            await self._opened.close()
+
+    def _session(self) -> aiohttp.ClientSession:
+        """Made at the first request: it belongs to the event loop that asks."""
+        if self._opened is None:
+            self._opened = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self.concurrency, keepalive_timeout=IDLE_SECONDS),
+                headers=self._headers,
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                trust_env=True,
+            )
+        return self._opened
 
     def _body(self, question: Question, complaint: str) -> dict[str, Any]:
         parts: list[dict[str, Any]] = []
@@ -89,8 +94,7 @@ class ChatEndpoint:
             },
         }
 
-    def _read(self, response: httpx.Response) -> Reply:
-        status = response.status_code
+    def _read(self, status: int, retry_after: str, content: bytes) -> Reply:
         if status in LOCKED:
             raise UserError(
                 f"{self._url} answers {status} to the key that was sent: set the environment variable that "
@@ -98,29 +102,28 @@ class ChatEndpoint:
             )
         if status == MISSING:
             raise UserError(
-                f"{self._url} answers 404 for the model '{self.name}' ({_sentence(response)}): set annotate.endpoint "
+                f"{self._url} answers 404 for the model '{self.name}' ({_sentence(content)}): set annotate.endpoint "
                 "to the API's base URL, as in http://vlm:8000/v1, and annotate.model to a name that its /models lists."
             )
         if status in (BUSY, TIMED_OUT, TOO_EARLY) or status >= 500:
-            raise Passing(f"the endpoint answers {status}", retry_after=_retry_after(response))
-        if status != httpx.codes.OK:
-            raise UserError(f"{self._url} refuses the request with {status}: {_sentence(response)}")
+            raise Passing(f"the endpoint answers {status}", retry_after=_seconds(retry_after))
+        if status != OK:
+            raise UserError(f"{self._url} refuses the request with {status}: {_sentence(content)}")
         try:
-            answer = response.json()
-            text = answer["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise Passing(f"the endpoint's reply is no chat completion: {response.text[:80]!r}") from error
-        usage = answer.get("usage") or {}
-        return Reply(
-            text=text or "",
-            input_tokens=int(usage.get("prompt_tokens") or 0),
-            output_tokens=int(usage.get("completion_tokens") or 0),
-        )
+            answer = json.loads(content)
+            text = answer["choices"][0]["message"]["content"] or ""  # null where the model said nothing
+            usage = answer.get("usage") or {}  # some servers count nothing
+            used = [int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens")]
+            if not isinstance(text, str):
+                raise TypeError(f"content is {type(text).__name__}")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise Passing(f"the endpoint's reply is no chat completion: {_text(content)[:80]!r}") from error
+        return Reply(text=text, input_tokens=used[0], output_tokens=used[1])
 
 
-def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number, or a date."""
-    given = response.headers.get("retry-after", "").strip()
+def _seconds(retry_after: str) -> float | None:
+    """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number, or a date; None without."""
+    given = retry_after.strip()
     if given.isdigit():
         return float(given)
     try:
@@ -129,5 +132,9 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _sentence(response: httpx.Response) -> str:
-    return " ".join(response.text.split())[:200] or "no reason given"
+def _sentence(content: bytes) -> str:
+    return " ".join(_text(content).split())[:200] or "no reason given"
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", errors="replace")

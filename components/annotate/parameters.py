@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from model.data.segmentation import SegmentationSettings
 from model.errors import UserError
@@ -58,5 +59,18 @@ class Parameters(SegmentationSettings):
                 f"'{self.model}': give both, as in http://vlm:8000/v1 and the name that it serves, or leave the writer "
                 "'template'."
             )
+        if self.endpoint and not _is_address(self.endpoint):
+            raise UserError(
+                f"annotate.endpoint is '{self.endpoint}', which is no http address: give the base URL of a chat API, "
+                "as in http://vlm:8000/v1."
+            )
         if self.writer == "local" and not self.checkpoint:
             raise UserError("annotate.writer is 'local' and annotate.checkpoint is empty: give the model's folder.")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of brackets that do not close
+        return False

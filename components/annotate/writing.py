@@ -33,7 +33,7 @@ def open_model(parameters: Parameters) -> Model:
     """The model that the parameters name.
 
     Raises:
-        UserError: a local model that cannot be loaded.
+        UserError: a local model that cannot be loaded, or a key that cannot be sent.
     """
     if parameters.writer == "endpoint":
         from components.annotate.chat_endpoint import ChatEndpoint
@@ -41,7 +41,7 @@ def open_model(parameters: Parameters) -> Model:
         return ChatEndpoint(
             parameters.endpoint,
             parameters.model,
-            key=os.environ.get(parameters.api_key_variable, ""),
+            key=read_key(parameters.api_key_variable),
             concurrency=parameters.concurrency,
             timeout_seconds=parameters.timeout_seconds,
         )
@@ -52,6 +52,22 @@ def open_model(parameters: Parameters) -> Model:
         with file.open("rb") as weights:
             content.update(hashlib.file_digest(weights, "sha256").digest())
     return LocalModel(parameters.checkpoint, f"{Path(parameters.checkpoint).name}@{content.hexdigest()[:12]}")
+
+
+def read_key(variable: str) -> str:
+    """The key in an environment variable, without the line break that comes along from a file; "" when there is none.
+
+    Raises:
+        UserError: it has a character that an HTTP header cannot carry. The key itself is not shown.
+    """
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        bad = next(at for at, letter in enumerate(key) if not (letter.isascii() and letter.isprintable()))
+        raise UserError(
+            f"the key in the environment variable {variable} has at place {bad + 1} of {len(key)} a character that no "
+            "HTTP header carries: set it to the key alone, printable ASCII."
+        )
+    return key
 
 
 def write_texts(

@@ -24,6 +24,7 @@ FAULTS = (
     "prose",
 )  # prose around valid JSON is no failure for a good reader
 KEY = "a-key"
+DRIP_SECONDS = 0.05
 
 
 def valid_answer(kind: str) -> dict[str, Any]:
@@ -47,7 +48,7 @@ class ChatServer:
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
-        self.script: list[str] = []  # faults of the next requests, before any that are drawn
+        self.script: list[str | bytes] = []  # of the next requests: a fault, or the body of a reply as it is
         self.always: str | None = None  # a fault of every request
         self.nonsense_about: str | None = None  # requests whose text has this get prose without JSON
         self.most_at_once = 0
@@ -63,17 +64,19 @@ class ChatServer:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            return await self._answer(body)
+            return await self._answer(request, body)
         finally:
             self._at_once -= 1
 
-    async def _answer(self, body: dict[str, Any]) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         parts = [part for part in body["messages"][1]["content"] if "Your last answer" not in part.get("text", "")]
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         self.asked[digest] += 1
         if len(self.bodies) < 100:
             self.bodies.append(body)
         fault = self._fault()
+        if isinstance(fault, bytes):
+            return web.Response(body=fault, content_type="application/json")
         if fault is not None:
             self.faults[fault] += 1
         if fault == "429":
@@ -82,6 +85,8 @@ class ChatServer:
             return web.json_response({"error": "busy"}, status=429, headers={"Retry-After": "1"})
         if fault == "500":
             return web.Response(status=500, text="internal error")
+        if fault == "drip":
+            return await self._drip(request)
         await asyncio.sleep(self.hang_seconds if fault == "hang" else self.seconds)
         text = json.dumps(valid_answer(body["response_format"]["json_schema"]["name"]))
         asked = " ".join(part.get("text", "") for part in parts)
@@ -99,9 +104,18 @@ class ChatServer:
         choices = [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]
         return web.json_response({"id": "x", "object": "chat.completion", "choices": choices, "usage": usage})
 
-    def _fault(self) -> str | None:
+    async def _drip(self, request: web.Request) -> web.StreamResponse:
+        """Blanks, one after another, for as long as somebody listens: there is always a next byte, and no answer."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(int(self.hang_seconds / DRIP_SECONDS)):
+            await response.write(b" ")
+            await asyncio.sleep(DRIP_SECONDS)
+        return response
+
+    def _fault(self) -> str | bytes | None:
         if self.script:
-            return self.script.pop(0) or None
+            return self.script.pop(0)
         if self.always is not None:
             return self.always
         return self._random.choice(FAULTS) if self._random.random() < self.fault_share else None

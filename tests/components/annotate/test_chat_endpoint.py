@@ -1,0 +1,81 @@
+"""One request to a chat endpoint, over HTTP: what its reply may be, and the key and the address that it needs."""
+
+import asyncio
+import re
+
+import pytest
+
+from components.annotate.chat_endpoint import ChatEndpoint
+from components.annotate.models import Passing, Reply
+from components.annotate.parameters import Parameters
+from components.annotate.prompts import segment_question
+from components.annotate.vocabulary import Vocabulary
+from components.annotate.writing import read_key
+from model.errors import UserError
+from tests.components.annotate.chat_server import ChatServer, running
+
+QUESTION = segment_question(
+    "segment 0", start=0.0, end=1.0, length=2.0, task="lift", summary="", frames=(), vocabulary=Vocabulary()
+)
+
+
+def reply_to(content: bytes) -> Reply:
+    server = ChatServer()
+    server.script = [content]
+
+    async def ask(url: str) -> Reply:
+        model = ChatEndpoint(url, "qwen3-vl", key="", concurrency=1, timeout_seconds=60.0)
+        try:
+            return await model.ask(QUESTION, "")
+        finally:
+            await model.close()
+
+    with running(server):
+        return asyncio.run(ask(server.url))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<html>502</html>",
+        b"null",
+        b"[]",
+        b'{"choices": []}',
+        b'{"choices": [{"message": null}]}',
+        b'{"choices": [{"message": {"content": [{"type": "text", "text": "{}"}]}}]}',
+        b'{"choices": [{"message": {"content": "{}"}}], "usage": "much"}',
+        b'{"choices": [{"message": {"content": "{}"}}], "usage": {"prompt_tokens": "many"}}',
+        b"[" * 100_000,
+        b"\xff\xfe",
+    ],
+)
+def test_a_reply_that_is_no_chat_completion_may_pass(content: bytes) -> None:
+    with pytest.raises(Passing, match="the endpoint's reply is no chat completion"):
+        reply_to(content)
+
+
+@pytest.mark.parametrize("usage", [b"", b', "usage": null', b', "usage": {}', b', "usage": {"prompt_tokens": null}'])
+def test_a_model_may_say_nothing_and_count_nothing(usage: bytes) -> None:
+    assert reply_to(b'{"choices": [{"message": {"content": null}}]' + usage + b"}") == Reply(text="")
+
+
+def test_a_key_from_a_file_may_end_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "a-key\n")
+    assert read_key("MY_KEY") == "a-key"
+
+
+@pytest.mark.parametrize("key", ["first\nsecond", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    with pytest.raises(UserError, match=r"MY_KEY has at place \d of \d+ a character") as error:
+        read_key("MY_KEY")
+    assert key not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["vlm:8000", "ftp://vlm/v1", "http://", "vlm/v1", "http://vlm:99999/v1", "http://[::1/v1"]
+)
+def test_an_endpoint_that_is_no_address_is_named_before_anything_runs(address: str) -> None:
+    with pytest.raises(UserError, match=f"annotate.endpoint is '{re.escape(address)}', which is no http address"):
+        Parameters(writer="endpoint", endpoint=address, model="m")
