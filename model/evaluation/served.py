@@ -15,13 +15,12 @@ if TYPE_CHECKING:
     from lingbot_client import PolicyClient
 
 TIMEOUT = 30.0  # seconds for an answer
-LEFT_OVER = "prev_chunk_left_over"
 PATIENCE = 2.0  # seconds for a server that is away: a trial that it spoiled is run again with the evaluation
 
 
-def running_chunk(ahead: Ahead, horizon: int) -> dict[str, Any]:
-    """What a message says of the chunk that the robot executes meanwhile, in the endpoint's keys; nothing where it has
-    been executed to its end, as there is nothing to go on from.
+def going_on(ahead: Ahead, horizon: int) -> dict[str, Any]:
+    """What a message says of the chunk that the robot executes meanwhile; nothing where it has been executed to its
+    end, as there is nothing to go on from.
 
     The pull ends where the running chunk does, which is the endpoint's default.
 
@@ -29,9 +28,9 @@ def running_chunk(ahead: Ahead, horizon: int) -> dict[str, Any]:
         ahead: what goes on.
         horizon: rows of the running chunk when it was new.
     """
-    if ahead.period >= horizon:
-        return {}
-    return {LEFT_OVER: np.asarray(ahead.actions, np.float32), "inference_delay": ahead.delay}
+    from lingbot_client import running_chunk
+
+    return {} if ahead.period >= horizon else running_chunk(ahead.actions, ahead.delay)
 
 
 class ServedActor:
@@ -70,7 +69,7 @@ class ServedActor:
                 client.reset()
             if look.ahead is not None:
                 self._check_real_time(client)
-                message |= running_chunk(look.ahead, self._rows)
+                message |= going_on(look.ahead, self._rows)
             actions = client.infer(message)["actions"]
         except BadActions as error:
             actions = error.actions  # the policy's own fault: the trial says what is wrong with them
@@ -95,10 +94,10 @@ class ServedActor:
             self._client = None
 
     def _check_real_time(self, client: "PolicyClient") -> None:
-        if LEFT_OVER not in client.metadata.get("real_time_chunking", ()):
+        if not client.real_time:
             raise UserError(
-                f"{self._url} does not say that it does real-time chunking ({LEFT_OVER}), and would answer with fresh "
-                "chunks: leave out --real-time, or serve the bundle with `lingbot serve`"
+                f"{self._url} does not say that it does real-time chunking, and would answer with fresh chunks: leave "
+                "out --real-time, or serve the bundle with `lingbot serve`"
             )
 
     def _connect(self) -> "PolicyClient":

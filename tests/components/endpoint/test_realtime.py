@@ -7,7 +7,7 @@ from components.endpoint.contract import Contract
 from components.endpoint.errors import BadObservation
 from components.endpoint.realtime import read_running
 from model.evaluation.actors import Ahead
-from model.evaluation.served import running_chunk
+from model.evaluation.served import going_on
 from model.inference import Observation, Running
 
 
@@ -50,7 +50,7 @@ def test_an_offset_counts_in_the_last_answer(contract):
 def test_a_served_evaluation_asks_what_one_in_process_asks(contract, period, delay):
     """`PolicyActor` gives the model `delay` and `period` themselves."""
     ahead = Ahead(actions=np.ones((contract.horizon - period, 14), np.float32), delay=delay, period=period)
-    running = read_running(running_chunk(ahead, contract.horizon), contract, None)
+    running = read_running(going_on(ahead, contract.horizon), contract, None)
     assert (running.delay, running.free) == (delay, period)
 
 

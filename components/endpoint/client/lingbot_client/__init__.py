@@ -16,6 +16,7 @@ from lingbot_client.errors import (
     ServerAway,
     VersionChanged,
 )
+from lingbot_client.real_time import RealTimeBroker, running_chunk
 
 __all__ = [
     "ActionChunkBroker",
@@ -29,8 +30,10 @@ __all__ = [
     "NoReply",
     "NotAllowed",
     "PolicyClient",
+    "RealTimeBroker",
     "Refused",
     "ServerAway",
     "VersionChanged",
     "observation",
+    "running_chunk",
 ]

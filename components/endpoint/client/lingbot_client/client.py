@@ -16,6 +16,7 @@ from lingbot_client.codec import pack, unpack
 from lingbot_client.connection import Address, Connection, Lost, websocket_url
 from lingbot_client.contract import Needs
 from lingbot_client.errors import BadActions, BadReply, Busy, NoReply, Refused, ServerAway, VersionChanged
+from lingbot_client.real_time import LEFT_OVER
 
 LINGBOT = "lingbot-pipelines"
 _AGAIN = re.compile(r"again in (\d+(?:\.\d+)?) s\b")
@@ -84,6 +85,11 @@ class PolicyClient:
     def contract(self) -> dict[str, Any]:
         """Cameras, state, action, horizon, control_hz, tasks; empty when the server tells none."""
         return self.metadata.get("contract") or {}
+
+    @property
+    def real_time(self) -> bool:
+        """Whether the endpoint goes on from the chunk that a robot is executing (`RealTimeBroker`)."""
+        return LEFT_OVER in (self.metadata.get("real_time_chunking") or ())
 
     @property
     def episode_id(self) -> str:
