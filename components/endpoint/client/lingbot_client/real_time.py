@@ -130,8 +130,7 @@ class RealTimeBroker:
         return max(0, min(self._execute_steps, rows - self.delay))
 
     def _look(self, message: Mapping[str, Any]) -> None:
-        left = [] if self.reply is None else self.reply["actions"][self._row :]
-        if not len(left):
+        if self.reply is None or self._row >= self._rows:
             reply = self._policy.infer(message)
             self._check_pace(len(reply["actions"]))
             self.reply, self._row = reply, 0
@@ -141,6 +140,7 @@ class RealTimeBroker:
                 "the endpoint does not say that it does real-time chunking, and would answer with fresh chunks: use "
                 "ActionChunkBroker, or serve the policy with `lingbot serve`"
             )
+        left: np.ndarray = self.reply["actions"][self._row :]
         self._since, self._switch = 0, min(self.delay, len(left))
         self._asked = self._thread.submit(self._ask, {**message, **running_chunk(left, self._switch)})
 
