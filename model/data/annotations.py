@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from model.data.arrow import read_table
 from model.errors import UserError
 
 ANNOTATIONS = "annotations.parquet"
@@ -73,13 +74,12 @@ def read_annotations(folder: Path) -> list[dict[str, Any]]:
         UserError: the file is missing or damaged, lacks a column, or is of a later schema.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     path = folder if folder.suffix == ".parquet" else folder / ANNOTATIONS
     if not path.is_file():
         raise UserError(f"{path} is missing: give the folder that `lingbot step annotate` wrote.")
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path} is no Parquet file that can be read ({error}); annotate the dataset again.") from error
     version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))

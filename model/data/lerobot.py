@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from model.data.arrow import to_numpy
 from model.data.bad_samples import SampleError
 from model.data.chunks import action_chunks
 from model.data.files import DatasetFiles, FileSystem
@@ -208,14 +209,14 @@ class LeRobotDataset:
         import pyarrow.compute as pc
 
         if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
-            return pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)[:, None]
-        widths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            return to_numpy(pc.cast(column, pa.float64()))[:, None]
+        widths = to_numpy(pc.list_value_length(column))  # NaN of a null list, which no width is equal to
         if (wrong := np.flatnonzero(widths != width)).size:
             frame = int(wrong[0])
-            width_found = int(widths[frame])
+            width_found = int(np.nan_to_num(widths[frame]))
             sentence = f" frame {frame}: column '{key}' has {width_found} values, meta/info.json declares {width}."
             raise self._bad(episode, frame, key, sentence)
-        values = pc.cast(pc.list_flatten(column), pa.float64()).to_numpy(zero_copy_only=False)
+        values = to_numpy(pc.cast(pc.list_flatten(column), pa.float64()))
         return values.reshape(len(column), width)
 
     def instruction(self, episode: int, table: "pa.Table") -> str:
@@ -316,7 +317,7 @@ class LeRobotDataset:
         where = self._files.path(place)
         if "episode_index" not in table.column_names:
             raise UserError(f"{where}: column 'episode_index' is missing; v3.0 needs it.")
-        owners = table["episode_index"].to_numpy()
+        owners = to_numpy(table["episode_index"])
         starts = np.flatnonzero(np.diff(owners, prepend=owners[:1] - 1)) if len(owners) else np.array([], dtype=int)
         rows: dict[int, tuple[int, int]] = {}
         for start, stop in zip(starts, [*starts[1:], len(owners)], strict=True):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from model.data.arrow import read_table
 from model.data.files import DatasetFiles
 from model.errors import UserError
 
@@ -178,16 +179,15 @@ def read_episodes(files: DatasetFiles, info: DatasetInfo) -> tuple[tuple[Episode
     return _episodes_v2(files, info)
 
 
-def read_parquet(files: DatasetFiles, name: str, columns: list[str] | None = None) -> Any:
+def read_parquet(files: DatasetFiles, name: str) -> Any:
     """A pyarrow table; UserError names the file when it is absent or broken."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if name not in files:
         raise UserError(f"{files.path(name)} is missing. Copy the whole dataset, or restore this file.")
     try:
         with files.open(name) as file:
-            return pq.read_table(pa.PythonFile(file, mode="r") if not files.local else file, columns=columns)
+            return read_table(file)
     except (pa.ArrowException, OSError) as error:
         raise UserError(
             f"{files.path(name)} cannot be read as Parquet ({_first_line(error)}). Restore the file."

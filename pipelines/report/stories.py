@@ -170,10 +170,10 @@ def _segments(file: Path | None) -> dict[int, list[dict[str, Any]]]:
     """Annotated segments by episode, in order of their start."""
     if file is None:
         return {}
-    import pyarrow.parquet as pq
+    from model.data.annotations import read_annotations
 
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in sorted(pq.read_table(file).to_pylist(), key=lambda row: (row["episode"], row["start"], row["end"])):
+    for row in sorted(read_annotations(file), key=lambda row: (row["episode"], row["start"], row["end"])):
         found.setdefault(row["episode"], []).append(row)
     return found
 
