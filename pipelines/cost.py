@@ -14,7 +14,7 @@ from typing import Any
 from components import typed
 from components.progress import progress_path, read_progress
 from model.errors import UserError
-from pipelines.parameters import read_yaml
+from pipelines.parameters import read_mapping
 from pipelines.profile import Profile
 
 PRICES = Path(__file__).parent / "prices.yaml"
@@ -88,7 +88,7 @@ def load_prices(path: str = "") -> Prices:
         UserError: it is missing, or holds an unknown key or a wrong value.
     """
     file = Path(path) if path else PRICES
-    return typed.read(Prices, read_yaml(file), f"the prices {file}")
+    return typed.read(Prices, read_mapping(file), f"the prices {file}")
 
 
 def cost(steps: Sequence[StepUse], prices: Prices, basis: str) -> dict[str, Any]:

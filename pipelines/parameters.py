@@ -11,11 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components import state
 from components.steps import STEPS, Step, check_value, make_parameters, parameter_values
 from model.errors import UserError, unknown_name
+from model.yaml_files import read_yaml
 
 PRESETS = Path(__file__).parent / "presets.yaml"
 # The preset that changes nothing: params.yaml as it stands.
@@ -54,7 +53,7 @@ def load_parameters(
         UserError: an unknown name (with the nearest one), a value of a wrong type or range, an unreadable file.
     """
     wanted = {step.name: step for step in (STEPS.values() if steps is None else steps)}
-    values = read_yaml(path or default_path())
+    values = read_mapping(path or default_path())
     settings_by_key = [_split(setting) for setting in settings]
     top = {"seed": values.pop("seed", 0), "preset": values.pop("preset", PLAIN)}
     for key, text in settings_by_key:
@@ -105,24 +104,19 @@ def _complete(step: Step, section: Mapping[str, Any], seed: int) -> dict[str, An
 
 
 def load_preset(name: str) -> Mapping[str, Mapping[str, Any]]:
-    presets = {PLAIN: {}, **read_yaml(PRESETS)}
+    presets = {PLAIN: {}, **read_mapping(PRESETS)}
     if name not in presets:
         raise unknown_name("preset", name, presets)
     return presets[name]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """A YAML file that holds a mapping.
 
     Raises:
         UserError: it is missing, is no YAML, or holds something else.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror}): give the path of a file that exists") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} holds {type(values).__name__}: it must hold a mapping of names to values")
     return values

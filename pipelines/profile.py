@@ -11,7 +11,7 @@ from components.images import IMAGES
 from components.steps import STEPS, Step
 from components.toleration import Toleration
 from model.errors import UserError, unknown_name
-from pipelines.parameters import read_yaml
+from pipelines.parameters import read_mapping
 
 PROFILES = Path(__file__).parent / "profiles"
 _QUANTITIES = ("cpu", "memory", "scratch", "shm")
@@ -196,7 +196,7 @@ def load_profile(name: str) -> Profile:
             if os.sep not in name
             else UserError(f"there is no profile file {name}")
         )
-    values = read_yaml(path)
+    values = read_mapping(path)
     if "runner" not in values:
         raise UserError(f"profile {path} has no 'runner': it must be local or cluster")
     # A step says what differs: the rest is every_step's, mappings key by key.
@@ -215,7 +215,7 @@ def load_images(path: Path) -> dict[str, str]:
     Raises:
         UserError: it cannot be read, or names an unknown role.
     """
-    images = read_yaml(path)
+    images = read_mapping(path)
     for role, image in images.items():
         if role not in IMAGES:
             raise unknown_name(f"image role in {path}", str(role), IMAGES)

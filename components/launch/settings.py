@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import yaml
-
 from components import typed
 from components.images import IMAGES
 from components.toleration import Toleration
 from model.errors import UserError
+from model.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,10 +151,4 @@ def load_settings(path: Path) -> ClusterSettings:
     Raises:
         UserError: it is missing, no YAML, or holds an unknown key or a wrong value.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the cluster's settings {path} ({error.strerror}): give a file's path.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return typed.read(ClusterSettings, values, "the cluster's settings")
+    return typed.read(ClusterSettings, read_yaml(path, f"the cluster's settings {path}"), "the cluster's settings")

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from components import records, state
 from components.artifacts import digest_of, hash_folder
 from model.errors import UserError, unknown_name
+from model.yaml_files import read_yaml
 
 OWN, SETS = "weight", "sets"
 ENTRY = ("run", "packed", "tokens", "weight")
@@ -52,12 +51,7 @@ def read_mixture(path: str | Path) -> MixtureFile:
         UserError: the file is missing or wrong, or names a run or a folder that is not there.
     """
     file = Path(path)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the mixture {file} ({error.strerror}): give a YAML file that exists.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"the mixture {file} is not valid YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(file, f"the mixture {file}")
     if not isinstance(values, dict) or not isinstance(values.get(SETS), list) or not values[SETS]:
         raise UserError(f"the mixture {file} lists no sets: write 'sets:' with an entry (run or packed, weight) each.")
     for key in values:

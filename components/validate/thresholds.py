@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError, unknown_name
+from model.yaml_files import read_yaml
 
 FOLDER = Path(__file__).parent / "thresholds"
 UNVERIFIED = "unverified"
@@ -58,15 +59,10 @@ def load_thresholds(robot: str, own: Path | None = None) -> Thresholds:
 
 @cache
 def _read(path: Path) -> dict[str, Threshold]:
-    import yaml
-
     where = _shown(path)
     if not path.is_file():
         raise UserError(f"{where} is missing: give a YAML file of thresholds, or an empty name for none.")
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {error}") from error
+    raw = read_yaml(path, where) or {}
     if not isinstance(raw, dict):
         raise UserError(f"{where} must map names to {{value, source}}, it is a {type(raw).__name__}.")
     return {str(name): _threshold(where, str(name), entry) for name, entry in raw.items()}

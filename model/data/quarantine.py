@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
+from model.yaml_files import read_yaml
 
 QUARANTINE = "quarantine.yaml"
 
@@ -31,12 +32,7 @@ def read_entries(path: Path, keys: Sequence[str]) -> list[Any]:
     Raises:
         UserError: it is no YAML, or no list.
     """
-    import yaml
-
-    try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from error
+    entries = read_yaml(path) or []
     if not isinstance(entries, list):
         raise UserError(f"{path} must be a list of {{{', '.join(keys)}}}, it is a {type(entries).__name__}.")
     return entries

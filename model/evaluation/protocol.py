@@ -19,6 +19,7 @@ from typing import Any
 
 from model.errors import UserError, unknown_name
 from model.evaluation.records import TrialRecord
+from model.yaml_files import read_yaml
 
 TRIALS_A_TASK = 15
 MAX_SECONDS = 180.0
@@ -107,14 +108,9 @@ def _at(where: str, error: UserError) -> UserError:
 
 def read_protocol(path: Path) -> Protocol:
     """A protocol from its YAML or JSON file."""
-    import yaml
-
     if not path.is_file():
         raise UserError(f"{path} is not a file: give a protocol with benchmark, robots and tasks")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML ({str(error).splitlines()[0]}): write a protocol") from error
+    content = read_yaml(path)
     try:
         settings = _settings(Protocol, content, "protocol")
         listed = settings.get("tasks") or []

@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.errors import UserError
 from model.vla.released_flags import MODEL_FLAGS
+from model.yaml_files import read_yaml
 
 CONFIG = "config.json"
 TRAINING = "lingbotvla_cli.yaml"
@@ -117,10 +116,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_sections(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML ({error}): fetch it again.") from error
+    content = read_yaml(path) or {}
     sections = {name: content.get(name) or {} for name in SECTIONS} if isinstance(content, dict) else {}
     wrong = [name for name, section in sections.items() if not isinstance(section, dict)]
     if not sections or wrong:

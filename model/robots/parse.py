@@ -7,6 +7,7 @@ from typing import Any
 from model.errors import UserError, unknown_name
 from model.robots.layouts import CANONICAL_DIM, SLOTS, UNIFIED_DIM, UNPLACED
 from model.robots.robot import ROLES, Group, Joint, Robot
+from model.yaml_files import parse_yaml
 
 UNVERIFIED = "unverified"
 LAYOUTS = ("canonical", "raw")
@@ -29,14 +30,7 @@ def parse_robot(text: str, where: str) -> Robot:
     Raises:
         UserError: a key is unknown, missing or impossible; names the file, the key and what is allowed.
     """
-    import yaml
-
-    try:
-        # libyaml's loader is ten times as fast, and every robot is read when one is looked for
-        raw = yaml.load(text, Loader=yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not valid YAML: {' '.join(str(error).split())}.") from error
-    return _Parser(where).robot(raw)
+    return _Parser(where).robot(parse_yaml(text, where))
 
 
 def dump_robot(robot: Robot) -> str:

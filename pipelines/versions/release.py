@@ -17,14 +17,14 @@ import yaml
 from components import records, state
 from components.adapters.versioning import Dvc, Git
 from components.artifacts import Artifact
-from components.code_version import closure, code_version
+from components.code_version import Sources
 from components.exchange import export_artifact
 from components.execution import execute
 from components.provenance import provenance
 from components.steps import STEPS, maker
 from model.errors import UserError
 from pipelines.history import read_run
-from pipelines.parameters import PLAIN, RunParameters, read_yaml
+from pipelines.parameters import PLAIN, RunParameters, read_mapping
 from pipelines.shape import MAIN, SOURCES, dag_steps, source_of
 from pipelines.versions.figures import write_figures
 from pipelines.versions.manifest import describe_data
@@ -161,9 +161,9 @@ def check_can_release(name: str) -> None:
     """
     _checked_name(name)
     changed = set(checkout().state().changed)
+    sources = Sources()
     for step in STEPS.values():
-        root = state.checkout()
-        edited = sorted(changed & {path.relative_to(root).as_posix() for path in closure(step.module, root)})
+        edited = sorted(changed.intersection(sources.closure(step.module)))
         if edited:
             raise UserError(
                 f"{edited[0]} is changed and '{step.name}' rests on it: commit it first; a release must name the code "
@@ -223,8 +223,9 @@ def _step_record(artifact: Artifact) -> dict[str, Any]:
 
 def _check_code(tree: Path, made: Made) -> None:
     """UserError when the code of HEAD is not the code that made the artefacts."""
+    sources = Sources(tree)
     for step, artifact in made.artifacts.items():
-        if code_version(STEPS[step].module, tree) != artifact.code_version:
+        if sources.version(STEPS[step].module) != artifact.code_version:
             raise UserError(
                 f"the finished '{step}' was made by other code than that of HEAD: commit your changes, or run again "
                 "from what is committed; a release must name the code that made it"
@@ -233,7 +234,7 @@ def _check_code(tree: Path, made: Made) -> None:
 
 def _write_parameters(path: Path, made: Made) -> None:
     """params.yaml with the values that were used, so that no preset or option is needed to repeat them."""
-    values = read_yaml(path)
+    values = read_mapping(path)
     values |= {"seed": made.seed, "preset": PLAIN}
     if made.source == "collect":
         values["ingest"] = {**(values.get("ingest") or {}), "dataset": ""}
@@ -243,7 +244,7 @@ def _write_parameters(path: Path, made: Made) -> None:
 
 def _write_ingest_stages(path: Path) -> None:
     """dvc.yaml whose stages read `artifacts/ingest`, which `dvc add` tracks, and without `collect`."""
-    values = read_yaml(path)
+    values = read_mapping(path)
     del values["stages"]["collect"]
     text = yaml.safe_dump(values["stages"], sort_keys=False).replace("artifacts/collect", f"artifacts/{INGEST}")
     values["stages"] = yaml.safe_load(text)

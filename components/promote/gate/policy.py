@@ -11,6 +11,7 @@ from typing import Any
 from components import state
 from components.steps import check_value
 from model.errors import UserError, unknown_name
+from model.yaml_files import read_yaml
 
 SHIPPED = Path(__file__).parent.parent / "gates"
 DEFAULT = SHIPPED / "default.yaml"
@@ -143,16 +144,11 @@ def load_policy(path: Path | None = None) -> Policy:
     Raises:
         UserError: the file is missing, no YAML, no mapping, or one of its keys is wrong.
     """
-    import yaml
-
     path = path or DEFAULT
     where = path.name if path.parent == SHIPPED else str(path)
     if not path.is_file():
         raise UserError(f"{path} is not a file: give a gate's YAML; {', '.join(_shipped())} ship in {SHIPPED.name}/")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{where} is not valid YAML: {error}") from error
+    values = read_yaml(path, where)
     if not isinstance(values, dict):
         raise UserError(f"{where} must map keys such as min_trials to values, it is a {type(values).__name__}")
     return make_policy(values, where)

@@ -75,7 +75,7 @@ def test_missing_trials_are_counted_and_surplus_ones_refused(protocol):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[", "is not YAML"),
+        ("[", "is not valid YAML"),
         ("- a", "a protocol is \\['a'\\]: give it benchmark, tasks"),
         ("benchmark: x", "lists 0 tasks"),
         ("tasks: []", "a protocol has no 'benchmark'"),
