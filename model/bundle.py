@@ -266,6 +266,7 @@ def _parse(path: Path, manifest: dict[str, Any]) -> Bundle:
         subtract=transform_from_json(transforms["subtract_state"]) if "subtract_state" in transforms else None,
         views=tuple(transforms["views"]) if "views" in transforms else None,
     )
+    _check_contract(path, manifest["contract"], _contract(path, config, preparation, parameter_count(policy)))
     return Bundle(path, manifest, config, policy, preparation)
 
 
@@ -281,6 +282,19 @@ def _check_weights(path: Path, policy: Policy, weights: Mapping[str, Any]) -> No
         raise UserError(
             f"bundle {path} has weights of another model code: {'; '.join(problems)}. "
             "Export it again with this version."
+        )
+
+
+def _check_contract(path: Path, promised: Mapping[str, Any], actual: Mapping[str, Any]) -> None:
+    """Robots are told the manifest's contract, and the other files make the answers."""
+    differing = [key for key, value in actual.items() if promised[key] != value]
+    hertz = promised["control_hz"]
+    if isinstance(hertz, bool) or not isinstance(hertz, int | float) or not 0 < hertz < float("inf"):
+        raise UserError(f"bundle {path} promises {hertz!r} actions a second, which is no rate. Export it again.")
+    if differing:
+        told = "; ".join(f"{key} is {promised[key]}, its files say {actual[key]}" for key in differing)
+        raise UserError(
+            f"bundle {path} has a {MANIFEST} whose contract is not that of its files: {told}. Export it again."
         )
 
 

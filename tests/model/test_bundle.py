@@ -1,6 +1,7 @@
 """The bundle: what is written is what is loaded, and damage is named."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,15 @@ from model.errors import UserError
 from model.inference import Observation
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return create_bundle(tmp_path_factory.mktemp("made") / "bundle", seed=3).path
+
+
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
-    return create_bundle(tmp_path / "bundle", seed=3)
+def bundle(made: Path, tmp_path: Path) -> Bundle:
+    """A copy that a test may damage."""
+    return load_bundle(Path(shutil.copytree(made, tmp_path / "bundle")))
 
 
 def observation(bundle: Bundle, **changes: object) -> Observation:
@@ -88,6 +95,27 @@ def test_a_folder_that_is_no_bundle_or_a_newer_one_is_refused(tmp_path: Path, bu
     manifest = json.loads((bundle.path / "manifest.json").read_text())
     (bundle.path / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
     with pytest.raises(UserError, match="schema version 99"):
+        load_bundle(bundle.path)
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"horizon": 12}, "horizon is 12, its files say 10"),
+        ({"robot": "gr1", "parameters": 1}, "robot is gr1, its files say aloha_sim; parameters is 1, .*184750"),
+        ({"normalization_digest": "0" * 64}, "normalization_digest is 000"),
+        ({"cameras": []}, r"cameras is \[\], its files say \[.*cam_high"),
+        ({"control_hz": 0}, "promises 0 actions a second"),
+        ({"control_hz": "fast"}, "promises 'fast' actions a second"),
+    ],
+)
+def test_a_contract_that_its_files_do_not_keep_is_refused(bundle: Bundle, lie: dict[str, object], words: str) -> None:
+    """Its bytes are those of its manifest: only who made the manifest could tell."""
+    manifest = json.loads((bundle.path / "manifest.json").read_text())
+    manifest["contract"] |= lie
+    (bundle.path / "manifest.json").write_text(json.dumps(manifest))
+    verify_bundle(bundle.path)
+    with pytest.raises(UserError, match=words):
         load_bundle(bundle.path)
 
 
