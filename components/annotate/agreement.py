@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.annotate.episodes import Rows, by_episode, is_finished, same_segments
+from components.annotate.episodes import Rows, by_episode, check_within, is_finished, same_segments
 from components.annotate.kappa import Pairs, cohen_kappa
 from model.data.segmentation_score import BoundaryScore, boundaries, mean_iou, score_boundaries
 from model.errors import UserError
@@ -36,6 +36,8 @@ def compare(
     Raises:
         UserError: no episode was reviewed by both, or a segment lies outside of its episode.
     """
+    for name, rows in (("FIRST", first), ("SECOND", second)):
+        check_within(rows, lengths, name)
     sides = by_episode(first), by_episode(second)
     common = sorted(sides[0].keys() & sides[1].keys())
     finished = [episode for episode in common if all(is_finished(side[episode]) for side in sides)]
@@ -52,7 +54,6 @@ def compare(
     overlaps: list[float] = []
     for episode in finished:
         pair = sides[0][episode], sides[1][episode]
-        _check_length(episode, pair, lengths)
         same = same_segments(*pair)
         matched += len(same)
         for label in LABELS:
@@ -93,15 +94,6 @@ def compare(
 def reviewers(rows: Rows) -> list[str]:
     """Names of those who accepted the rows, sorted; "unnamed" for rows that name nobody."""
     return sorted({row["reviewer"] or "unnamed" for row in rows})
-
-
-def _check_length(episode: int, sides: Sequence[Rows], lengths: Mapping[int, int]) -> None:
-    end = max(rows[-1]["end"] for rows in sides)
-    if end > lengths.get(episode, 0):
-        raise UserError(
-            f"episode {episode} has a segment that ends at frame {end}, the dataset has {lengths.get(episode, 0)} "
-            "frames of it: give the dataset that was reviewed."
-        )
 
 
 def _frame_pairs(sides: Sequence[Rows], label: str, length: int) -> Pairs:

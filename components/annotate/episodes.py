@@ -29,6 +29,21 @@ def by_episode(rows: Rows) -> dict[int, list[Row]]:
     return found
 
 
+def check_within(rows: Rows, lengths: Mapping[int, int], source: str) -> None:
+    """UserError unless every segment lies in an episode of the dataset, which has `lengths` frames of each.
+
+    Args:
+        source: what the rows are, for the message.
+    """
+    for row in rows:
+        length = lengths.get(row["episode"], 0)
+        if row["end"] > length:
+            raise UserError(
+                f"{source}: episode {row['episode']} has a segment to frame {row['end']}, the dataset has {length} "
+                "frames of it; give annotations and dataset that belong together."
+            )
+
+
 def is_finished(rows: Rows) -> bool:
     """Whether a person has accepted every segment of an episode."""
     return bool(rows) and all(row["review_state"] == ACCEPTED for row in rows)

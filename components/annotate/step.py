@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.annotate.parameters import Parameters
-from model.errors import UserError
 from model.progress import Progress
 
 if TYPE_CHECKING:
@@ -112,24 +111,19 @@ def accepted_episodes(reviewed: str, dataset: "LeRobotDataset") -> dict[int, lis
     Raises:
         UserError: the file cannot be read, or is of another dataset (an episode is missing or shorter).
     """
+    from components.annotate.episodes import check_within
     from model.data.annotations import ACCEPTED, read_annotations
 
     if not reviewed:
         return {}
     rows = read_annotations(Path(reviewed))
     lengths = {episode.index: episode.length for episode in dataset.episodes}
+    check_within(rows, lengths, f"annotate.reviewed is '{reviewed}'")
     accepted = {row["episode"] for row in rows if row["review_state"] == ACCEPTED}
     kept: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
-        if row["episode"] not in accepted:
-            continue
-        length = lengths.get(row["episode"], 0)
-        if row["end"] > length:
-            raise UserError(
-                f"annotate.reviewed is '{reviewed}', whose episode {row['episode']} goes to frame {row['end']}, where "
-                f"the dataset has {length} frames: give the file that was reviewed for this dataset."
-            )
-        kept.setdefault(row["episode"], []).append(row)
+        if row["episode"] in accepted:
+            kept.setdefault(row["episode"], []).append(row)
     return kept
 
 

@@ -9,7 +9,9 @@ HELP = "Cohen's kappa and the distance of cuts between two reviewers, and the co
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="the LeRobot dataset that was annotated")
+    from pipelines.annotated import add_dataset
+
+    add_dataset(parser)
     parser.add_argument("first", metavar="FIRST", type=Path, help="annotations of one reviewer: a folder or a .parquet")
     parser.add_argument("second", metavar="SECOND", type=Path, help="those of the other")
     parser.add_argument(
@@ -20,18 +22,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from components.adapters.filesystem import open_dataset
     from components.annotate.agreement import compare
     from components.annotate.consensus import consensus, is_disputed
     from components.annotate.new_files import check_new_file
     from model.data.annotations import read_annotations, write_annotations
     from model.errors import UserError
+    from pipelines.annotated import open_named
 
     if not args.tolerance > 0:
         raise UserError(f"--tolerance is {args.tolerance:g} s: it must be above 0.")
     if args.consensus is not None:
         check_new_file(args.consensus, "--consensus", ".parquet")
-    dataset = open_dataset(args.dataset)
+    dataset = open_named(args.dataset, args.run)
     first, second = read_annotations(args.first), read_annotations(args.second)
     lengths = {episode.index: episode.length for episode in dataset.episodes}
     found = compare(first, second, lengths, dataset.info.fps, tolerance=args.tolerance)

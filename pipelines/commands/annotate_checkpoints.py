@@ -7,8 +7,9 @@ HELP = "draw the checkpoints of each task from its annotated demonstrations, as 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="the LeRobot dataset that was annotated")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", type=Path, help="its annotations: a folder or a .parquet")
+    from pipelines.annotated import add_annotated
+
+    add_annotated(parser, "its annotations: a folder or a .parquet")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the protocol: a new .yaml")
     parser.add_argument("--benchmark", default="own", metavar="NAME", help="what the protocol calls it (default own)")
     parser.add_argument(
@@ -17,28 +18,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from components.adapters.filesystem import open_dataset
     from components.annotate.checkpoints import draw_checkpoints, protocol_text
     from components.annotate.episodes import by_episode
     from components.annotate.new_files import check_new_file
-    from model.data.annotations import read_annotations
     from model.errors import UserError
     from model.evaluation.protocol import read_protocol
     from model.robots import find_robot
+    from pipelines.annotated import open_annotated
 
     check_new_file(args.output, "--output", ".yaml")
     if not 0 < args.min_share <= 1:
         raise UserError(f"--min-share is {args.min_share:g}: it is a share, choose above 0 to 1.")
-    dataset = open_dataset(args.dataset)
-    annotated = by_episode(read_annotations(args.annotations))
+    source = open_annotated(args)
+    dataset, annotated = source.dataset, by_episode(source.rows())
     tasks: dict[str, dict[int, list]] = {}
     for episode in dataset.episodes:
         if episode.index in annotated:
             tasks.setdefault(episode.instruction, {})[episode.index] = annotated[episode.index]
     if not tasks:
-        raise UserError(
-            f"{args.annotations} has no segment of an episode of {args.dataset}: give what belongs together."
-        )
+        raise UserError(f"{source.annotations} has no segment of any episode: there is nothing to draw from.")
     found = {}
     for instruction, episodes in sorted(tasks.items()):
         try:

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from components.annotate.diversity import Action, Coverage
+    from pipelines.annotated import Annotated
 
 HELP = "word clouds and frequencies of atomic actions, and how much of the test set training does not show"
 SHOWN = 25  # lines of the table, the rest is in coverage.csv
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    from pipelines.annotated import add_annotated
+
     pair: dict[str, Any] = {"nargs": 2, "action": "append", "default": [], "metavar": ("DATASET", "ANNOTATIONS")}
-    parser.add_argument("dataset", metavar="DATASET", help="a LeRobot dataset of the training set")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help="its annotations: a folder or a .parquet")
+    add_annotated(parser, "of the training set: a folder or a .parquet")
     parser.add_argument("--train", help="a further dataset of the training set; may be repeated", **pair)
     parser.add_argument("--test", help="a dataset of the test set, instead of the holdout; may be repeated", **pair)
     parser.add_argument(
@@ -33,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from components.annotate.diversity import TEST, TRAIN, measure, ranked, write_tables
     from model.errors import UserError
+    from pipelines.annotated import open_annotated
     from pipelines.tables import print_table
 
     if args.top < 1:
@@ -45,10 +48,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--output is '{args.output}', which is a file: give a folder.")
     holdout = 0.0 if args.test else args.holdout_fraction
     actions: list[Action] = []
-    for dataset, annotations in [(args.dataset, args.annotations), *args.train]:
-        actions += _actions(dataset, annotations, TRAIN, holdout, args.seed)
-    for dataset, annotations in args.test:
-        actions += _actions(dataset, annotations, TEST, 0.0, args.seed)
+    for source in [open_annotated(args), *map(_opened, args.train)]:
+        actions += _actions(source, TRAIN, holdout, args.seed)
+    for source in map(_opened, args.test):
+        actions += _actions(source, TEST, 0.0, args.seed)
     found = measure(actions, most_frequent=args.top)
     lines = [
         ["robot", "task", "train", "different", "test", "different", f"outside top {args.top}", "of segments", "unseen"]
@@ -71,25 +74,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _actions(dataset: str, annotations: str, split: str, holdout: float, seed: int) -> "Iterator[Action]":
-    """The annotated segments of a dataset; those of held-out episodes are of the test set."""
+def _opened(pair: "Sequence[str]") -> "Annotated":
+    """A DATASET and its ANNOTATIONS."""
     from components.adapters.filesystem import open_dataset
+    from pipelines.annotated import Annotated
+
+    dataset, annotations = pair
+    return Annotated(name=dataset, dataset=open_dataset(dataset), annotations=Path(annotations))
+
+
+def _actions(source: "Annotated", split: str, holdout: float, seed: int) -> "Iterator[Action]":
+    """The annotated segments of a dataset; those of held-out episodes are of the test set."""
     from components.annotate.diversity import TEST, Action, phrase
-    from model.data.annotations import read_annotations
     from model.data.packed_format import HOLDOUT
     from model.data.packing_plan import split_episodes
-    from model.errors import UserError
     from model.robots import find_robot
 
-    opened, rows = open_dataset(dataset), read_annotations(Path(annotations))
-    tasks = {episode.index: episode.instruction for episode in opened.episodes}
-    for row in rows:
-        if row["episode"] not in tasks:
-            raise UserError(
-                f"{annotations} has episode {row['episode']}, {dataset} has none of that number: give what belongs "
-                "together."
-            )
-    robot = find_robot(opened.info).id
+    rows = source.rows()
+    tasks = {episode.index: episode.instruction for episode in source.dataset.episodes}
+    robot = find_robot(source.dataset.info).id
     sides = split_episodes(sorted({row["episode"] for row in rows}), holdout, seed)
     for row in rows:
         side = TEST if sides[row["episode"]] == HOLDOUT else split

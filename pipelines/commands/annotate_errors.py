@@ -8,7 +8,9 @@ HELP = "the error rate of annotations, with its interval, from a control that wa
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="the LeRobot dataset that was annotated")
+    from pipelines.annotated import add_dataset
+
+    add_dataset(parser)
     parser.add_argument("sample", metavar="SAMPLE", type=Path, help="what `lingbot annotate sample` wrote")
     parser.add_argument("reviewed", metavar="REVIEWED", type=Path, help="the annotations after the review")
     parser.add_argument(
@@ -18,17 +20,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from components.adapters.filesystem import open_dataset
+    from components.annotate.episodes import check_within
     from components.annotate.errors import error_rates
     from components.annotate.sampling import read_sample
-    from model.data.annotations import read_annotations
     from model.errors import UserError
+    from pipelines.annotated import open_named, rows_of
     from pipelines.tables import print_table
 
     if args.tolerance < 0:
         raise UserError(f"--tolerance is {args.tolerance:g} s: it must be 0 or more.")
-    sample, fps = read_sample(args.sample), open_dataset(args.dataset).info.fps
-    found = error_rates(sample, read_annotations(args.reviewed), fps, tolerance=args.tolerance)
+    sample, dataset = read_sample(args.sample), open_named(args.dataset, args.run)
+    lengths = {episode.index: episode.length for episode in dataset.episodes}
+    check_within(sample["control"], lengths, str(args.sample))
+    reviewed = rows_of(args.reviewed, dataset)
+    found = error_rates(sample, reviewed, dataset.info.fps, tolerance=args.tolerance)
     if args.json:
         print(json.dumps(found, indent=1))
         return 0

@@ -9,8 +9,9 @@ TASKS, CONFIG, CLIPS = "tasks.json", "config.xml", "clips"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="the LeRobot dataset that was annotated")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", type=Path, help="a folder or a .parquet, reviewed or not")
+    from pipelines.annotated import add_annotated
+
+    add_annotated(parser, "its annotations, reviewed or not: a folder or a .parquet")
     parser.add_argument(
         "--output",
         type=Path,
@@ -27,20 +28,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from components import state
-    from components.adapters.filesystem import open_dataset
     from components.annotate.episodes import by_episode
     from components.annotate.review.clips import write_clip
     from components.annotate.review.label_studio import make_config, make_tasks
-    from model.data.annotations import read_annotations
     from model.errors import UserError
+    from pipelines.annotated import open_annotated
 
     output: Path = args.output
     if (output / TASKS).exists():
         raise UserError(f"--output is '{output}', which holds {TASKS} already: give another folder.")
-    dataset = open_dataset(args.dataset)
-    episodes = by_episode(read_annotations(args.annotations))
+    source = open_annotated(args)
+    dataset, episodes = source.dataset, by_episode(source.rows())
     if not episodes:
-        raise UserError(f"{args.annotations} has no segment of any episode: there is nothing to export.")
+        raise UserError(f"{source.annotations} has no segment of any episode: there is nothing to export.")
     lengths = {episode: dataset.episode(episode).length for episode in episodes}
     prefix = args.video_url or f"/data/local-files/?d={output.absolute().name}/{CLIPS}/"
     names = {episode: f"episode_{episode:06d}.mp4" for episode in episodes}

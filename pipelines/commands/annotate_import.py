@@ -15,7 +15,9 @@ OUTPUT = Path("reviewed.parquet")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="the LeRobot dataset that was annotated")
+    from pipelines.annotated import add_dataset
+
+    add_dataset(parser)
     parser.add_argument("tasks", metavar="TASKS", type=Path, help="a JSON export of Label Studio")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, metavar="FILE", help=f"the review to put it into (default {OUTPUT})"
@@ -27,10 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from components.adapters.filesystem import open_dataset
     from components.annotate.review.label_studio_import import read_tasks
     from components.annotate.review.store import ReviewFile
     from model.errors import UserError
+    from pipelines.annotated import open_named
 
     if args.output.suffix != ".parquet":
         raise UserError(f"--output is '{args.output}': its name must end with .parquet.")
@@ -38,12 +40,18 @@ def run(args: argparse.Namespace) -> int:
         tasks = json.loads(args.tasks.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"TASKS is '{args.tasks}', which cannot be read as JSON: {error}.") from error
-    dataset = open_dataset(args.dataset)
-    labelled = read_tasks(tasks, annotator=args.annotator)
+    dataset = open_named(args.dataset, args.run)
+    try:
+        labelled = read_tasks(tasks, annotator=args.annotator)
+    except UserError as error:
+        raise UserError(f"{args.tasks}: {error}") from error
     lengths = {episode.index: episode.length for episode in dataset.episodes}
     file = ReviewFile(args.output, [row for one in labelled for row in one.rows], lengths)
     saved = _save(file, [one for one in labelled if one.segments is not None], replace=args.replace)
     print(f"{len(labelled)} episodes in {args.tasks}, {saved} changed or accepted in {args.output}")
+    if not args.output.exists():
+        whose = f" by {args.annotator}" if args.annotator else ""
+        print(f"none was submitted{whose} in Label Studio: {args.output} is not written")
     return 0
 
 

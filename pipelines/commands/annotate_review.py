@@ -3,7 +3,6 @@
 import argparse
 import getpass
 from pathlib import Path
-from typing import Any
 
 HELP = "a page in the browser to move, split, merge, rename and accept segments"
 PORT = 8300
@@ -11,13 +10,9 @@ OUTPUT = Path("reviewed.parquet")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "dataset", nargs="?", metavar="DATASET", help="the LeRobot dataset; left out: that of the run of --run"
-    )
-    parser.add_argument(
-        "annotations", nargs="?", metavar="ANNOTATIONS", type=Path, help="what to review: a folder or a .parquet"
-    )
-    parser.add_argument("--run", default="last", metavar="RUN", help="whose data to review (default: the last run)")
+    from pipelines.annotated import add_annotated
+
+    add_annotated(parser, "what to review: a folder or a .parquet")
     parser.add_argument(
         "--output", type=Path, default=OUTPUT, metavar="FILE",
         help=f"where the review is kept; a file that exists is gone on with (default {OUTPUT})",
@@ -32,29 +27,29 @@ def run(args: argparse.Namespace) -> int:
     from components.annotate.review.app import create_app
     from components.annotate.review.server import listen, serve
     from components.annotate.review.store import ReviewFile
-    from model.data.annotations import read_annotations
     from model.errors import UserError
     from model.robots import find_robot
+    from pipelines.annotated import open_annotated
 
     reviewer = (getpass.getuser() if args.reviewer is None else args.reviewer).strip()
     if not reviewer:
         raise UserError("--reviewer is empty: give the name that is recorded with what you change.")
     if args.output.suffix != ".parquet":
         raise UserError(f"--output is '{args.output}': its name must end with .parquet.")
-    name, dataset, annotations = _sources(args)
-    lengths = {episode.index: episode.length for episode in dataset.episodes}
-    file = ReviewFile(args.output, read_annotations(annotations), lengths)
+    source = open_annotated(args)
+    file = ReviewFile(args.output, source.rows(), source.lengths)
     episodes = file.episodes()
     if not episodes:
-        raise UserError(f"{annotations} has no segment of any episode: there is nothing to review.")
+        raise UserError(f"{source.annotations} has no segment of any episode: there is nothing to review.")
     sample = None if args.sample is None else _sample(args.sample, set(episodes))
-    app = create_app(dataset, find_robot(dataset.info), file, reviewer=reviewer, name=name, sample=sample)
+    robot = find_robot(source.dataset.info)
+    app = create_app(source.dataset, robot, file, reviewer=reviewer, name=source.name, sample=sample)
     listener = listen(args.port)
 
     def announce(address: str) -> None:
         listed = list(episodes) if sample is None else sample
         done = sum(is_finished(episodes[episode]) for episode in listed)
-        print(f"review of {name} by {reviewer}: {done} of {len(listed)} episodes accepted", flush=True)
+        print(f"review of {source.name} by {reviewer}: {done} of {len(listed)} episodes accepted", flush=True)
         print(f"saved in {args.output} with every change; Ctrl-C ends", flush=True)
         print(f"open {address}", flush=True)
 
@@ -63,34 +58,6 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists():
         print(f"{done} episodes accepted; they are used with --set annotate.reviewed={args.output.absolute()}")
     return 0
-
-
-def _sources(args: argparse.Namespace) -> tuple[str, Any, Path]:
-    """What to call the dataset, the dataset and where its annotations are: as given, or of a run."""
-    from components.adapters.filesystem import open_dataset
-    from model.errors import UserError
-
-    if args.dataset is not None:
-        if args.annotations is None:
-            raise UserError(
-                f"DATASET is '{args.dataset}' and ANNOTATIONS is missing: give both, or none to review the last run's."
-            )
-        return args.dataset.rstrip("/").rpartition("/")[2], open_dataset(args.dataset), args.annotations
-    from components.records import data_folder
-    from pipelines.history import read_run
-
-    record = read_run(args.run)
-    folders = {}
-    for step in record["steps"]:
-        if step.get("digest") and step["name"] in ("collect", "ingest", "annotate"):
-            folders[step["name"]] = data_folder(step["name"], step["fingerprint"])
-    source = folders.get(record["source"])
-    if source is None or "annotate" not in folders or not folders["annotate"].is_dir():
-        raise UserError(
-            f"run {record['id']} has no annotated data here: let it finish with `lingbot run`, or give DATASET and "
-            "ANNOTATIONS."
-        )
-    return f"run {record['id']}", open_dataset(str(source)), folders["annotate"]
 
 
 def _sample(path: Path, known: set[int]) -> list[int]:

@@ -48,8 +48,8 @@ def read_tasks(tasks: Any, *, annotator: str = "") -> list[Labelled]:
     Raises:
         UserError: it is no such export, not of tasks of `lingbot annotate export`, or several people labelled a task.
     """
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise UserError("the file holds no list of tasks: in Label Studio choose Export, format JSON.")
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise UserError("there is no list of tasks in it: in Label Studio choose Export, format JSON.")
     found = [_labelled(number, task, annotator) for number, task in enumerate(tasks)]
     episodes = [one.episode for one in found]
     twice = sorted({episode for episode in episodes if episodes.count(episode) > 1})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.annotate.consensus import is_disputed
-from components.annotate.episodes import Row, by_episode
+from components.annotate.episodes import Row, by_episode, check_within
 from components.annotate.review.edits import revision, settle
 from model.data.annotations import ACCEPTED, read_annotations, write_annotations
 from model.errors import UserError
@@ -160,11 +160,5 @@ def _is_touched(row: Row) -> bool:
 
 def _checked(rows: Sequence[Row], lengths: Mapping[int, int], source: str) -> dict[int, list[dict[str, Any]]]:
     """Rows by episode, all of them within its frames."""
-    for row in rows:
-        length = lengths.get(row["episode"], 0)
-        if row["end"] > length:
-            raise UserError(
-                f"{source}: episode {row['episode']} has a segment to frame {row['end']}, the dataset has {length} "
-                "frames of it; give the annotations and the dataset of one run."
-            )
+    check_within(rows, lengths, source)
     return {episode: [dict(row) for row in of_it] for episode, of_it in by_episode(rows).items()}

@@ -131,7 +131,7 @@ def test_the_command_takes_the_holdout_or_a_test_set(tmp_path: Path, capsys: pyt
     assert main([*given, "--output", str(tmp_path / "test.parquet")]) == 2
     assert "which is a file: give a folder" in capsys.readouterr().err
     write_annotations(tmp_path, [row(6, 0, 10, "fold")])
-    assert main(given) == 2 and "has episode 6" in capsys.readouterr().err
+    assert main(given) == 2 and "episode 6 has a segment to frame 10" in capsys.readouterr().err
 
 
 def test_equal_counts_come_in_the_order_of_the_alphabet() -> None:

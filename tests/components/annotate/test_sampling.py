@@ -138,12 +138,12 @@ def test_what_is_not_reviewed_widens_the_interval() -> None:
 
 
 def test_the_commands_draw_and_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset, rows = write_picks(tmp_path / "dataset", 2, cameras=("cam_high",)), machine(30)
+    dataset, rows = write_picks(tmp_path / "dataset", 8, cameras=("cam_high",)), machine(8)
     write_annotations(tmp_path, rows)
     given = ["annotate", "sample", str(tmp_path), "--output", str(tmp_path / "sample.json"), "--control", "30"]
     assert main(given) == 0
     shown = capsys.readouterr().out
-    assert "20 segments that are least confident and 30 drawn at random from 120" in shown and "10% (" in shown
+    assert "20 segments that are least confident and 30 drawn at random from 32" in shown and "10% (" in shown
     sample = read_sample(tmp_path / "sample.json")
     wrong = {(one["episode"], one["start"]) for one in sample["control"][:3]}
     write_annotations(tmp_path, review(rows, wrong), "reviewed.parquet")
