@@ -7,13 +7,14 @@ imported by a computed name are not seen: a step imports by name. Libraries are 
 each run records their versions.
 """
 
-import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 from components import state
+from components.import_statements import imported_names
 
 PACKAGES = ("components", "model")
 DATA_SUFFIXES = {".yaml", ".yml", ".json", ".xml"}
@@ -23,96 +24,110 @@ NO_DATA = {"metadata.yaml"}
 
 def code_version(module: str, root: Path | None = None) -> str:
     """The sha256 (hex) of a module's import closure below `root`, the checkout by default."""
-    root = root or state.checkout()
-    digest = hashlib.sha256()
-    for path in closure(module, root):
-        digest.update(f"{path.relative_to(root).as_posix()} {_content_digest(path)}\n".encode())
-    return digest.hexdigest()
+    return Sources(root).version(module)
 
 
-def closure(module: str, root: Path) -> list[Path]:
-    """The files that a module's behaviour rests on: sources of the modules it imports, and data files beside them."""
-    start = _module_file(module, root)
-    assert start is not None, f"{module} is no module below {root}"
-    found: dict[Path, None] = {}
-    waiting = [start, *_parents(module, root)]
-    while waiting:
-        path = waiting.pop()
-        if path in found:
-            continue
-        found[path] = None
-        for name in _imports(path, root):
-            target = _module_file(name, root)
-            if target is not None:
-                waiting += [target, *_parents(name, root)]
-    for folder in {path.parent for path in found}:
-        found.update(dict.fromkeys(_data_files(folder)))
-    return sorted(found)
+class Sources:
+    """The files below a root at one moment: ask one object for all steps of a DAG, as they share most of their files.
 
+    A folder is listed when it is first met, and what a file imports is looked up once; an object that lives on does
+    not see later changes. Files are named by their path below the root, with slashes.
+    """
 
-def _module_file(name: str, root: Path) -> Path | None:
-    base = root.joinpath(*name.split("."))
-    for candidate in (base.with_name(base.name + ".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root or state.checkout()
+        self._folders: dict[str, dict[str, os.DirEntry[str]]] = {}
+        self._reached: dict[str, tuple[str, ...]] = {}
+        self._versions: dict[str, str] = {}
 
+    def version(self, module: str) -> str:
+        """The sha256 (hex) of a module's import closure."""
+        if module not in self._versions:
+            digest = hashlib.sha256()
+            for name in self.closure(module):
+                stat = self._entry(name).stat()
+                content = _file_digest(str(self._root / name), stat.st_mtime_ns, stat.st_size)
+                digest.update(f"{name} {content}\n".encode())
+            self._versions[module] = digest.hexdigest()
+        return self._versions[module]
 
-def _parents(name: str, root: Path) -> Iterator[Path]:
-    """The `__init__.py` of each package above a module: importing it runs them."""
-    parts = name.split(".")
-    for end in range(1, len(parts)):
-        init = root.joinpath(*parts[:end], "__init__.py")
-        if init.is_file():
-            yield init
+    def closure(self, module: str) -> list[str]:
+        """The files that a module's behaviour rests on: sources of the modules it imports, data files beside them.
 
+        The order is a part of the version: of the names of folders, then of files.
+        """
+        waiting = list(self._files(module))
+        assert waiting, f"{module} is no module below {self._root}"
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting += self._imported(name)
+        for folder in {name.rpartition("/")[0] for name in found}:
+            found.update(self._data_files(folder))
+        return sorted(found, key=lambda name: name.split("/"))
 
-def _imports(path: Path, root: Path) -> list[str]:
-    stat = path.stat()
-    package = ".".join(path.relative_to(root).parent.parts)
-    return _read_imports(path, package, stat.st_mtime_ns, stat.st_size)
+    def _imported(self, name: str) -> tuple[str, ...]:
+        """The files that importing what a file imports runs."""
+        if name not in self._reached:
+            stat = self._entry(name).stat()
+            package = name.rpartition("/")[0].replace("/", ".")
+            modules = _read_imports(str(self._root / name), package, stat.st_mtime_ns, stat.st_size)
+            self._reached[name] = tuple(dict.fromkeys(file for module in modules for file in self._files(module)))
+        return self._reached[name]
+
+    def _files(self, module: str) -> Iterator[str]:
+        """The file of a module and the `__init__.py` of each package above it; nothing where there is no such module.
+
+        Of a module and a package of the same name the module counts.
+        """
+        parts = module.split(".")
+        for file in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+            if self._is_file(file):
+                yield file
+                above = ("/".join([*parts[:end], "__init__.py"]) for end in range(1, len(parts)))
+                yield from filter(self._is_file, above)
+                return
+
+    def _is_file(self, name: str) -> bool:
+        folder, _, last = name.rpartition("/")
+        entry = self._list(folder).get(last)
+        return entry is not None and entry.is_file()
+
+    def _entry(self, name: str) -> os.DirEntry[str]:
+        folder, _, last = name.rpartition("/")
+        return self._list(folder)[last]
+
+    def _list(self, folder: str) -> dict[str, os.DirEntry[str]]:
+        """What lies in a folder by name; nothing where there is no such folder."""
+        if folder not in self._folders:
+            above, _, last = folder.rpartition("/")
+            entries: dict[str, os.DirEntry[str]] = {}
+            if not folder or ((entry := self._list(above).get(last)) is not None and entry.is_dir()):
+                with os.scandir(self._root / folder) as listed:
+                    entries = {entry.name: entry for entry in listed}
+            self._folders[folder] = entries
+        return self._folders[folder]
+
+    def _data_files(self, folder: str) -> Iterator[str]:
+        """Data files of a package: in its folder and in sub-folders that are no packages themselves."""
+        for last, entry in self._list(folder).items():
+            name = f"{folder}/{last}"
+            if entry.is_dir():
+                if last != "__pycache__" and "__init__.py" not in self._list(name):
+                    yield from self._data_files(name)
+            elif entry.is_file() and Path(last).suffix in DATA_SUFFIXES and last not in NO_DATA:
+                yield name
 
 
 @cache
-def _read_imports(path: Path, package: str, _mtime: int, _size: int) -> list[str]:
-    """Names that may be modules of ours: `from a.b import c` gives both a.b and a.b.c."""
-    names: list[str] = []
-    for node in _statements(ast.parse(path.read_bytes(), filename=str(path)).body):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name.split(".")[0] in PACKAGES]
-
-
-def _statements(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Every statement, in whatever block. Expressions hold no import, and walking them takes five times as long."""
-    for statement in body:
-        yield statement
-        for field in ("body", "orelse", "finalbody", "handlers", "cases"):
-            children = getattr(statement, field, ())
-            if isinstance(children, list):
-                yield from _statements(children)
-
-
-def _data_files(folder: Path) -> Iterator[Path]:
-    """Data files of a package: in its folder and in sub-folders that are no packages themselves."""
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
-            yield from _data_files(path)
-        elif path.is_file() and path.suffix in DATA_SUFFIXES and path.name not in NO_DATA:
-            yield path
-
-
-def _content_digest(path: Path) -> str:
-    stat = path.stat()
-    return _file_digest(path, stat.st_mtime_ns, stat.st_size)
+def _read_imports(path: str, package: str, _mtime: int, _size: int) -> tuple[str, ...]:
+    """Names of ours that a file imports."""
+    names = imported_names(Path(path).read_text(encoding="utf-8"), package)
+    return tuple(name for name in names if name.split(".")[0] in PACKAGES)
 
 
 @cache
-def _file_digest(path: Path, _mtime: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _file_digest(path: str, _mtime: int, _size: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -16,7 +16,7 @@ from typing import Any
 from kfp import dsl
 
 from components.annotate.component import annotate
-from components.code_version import code_version
+from components.code_version import Sources
 from components.collect.component import collect
 from components.evaluate.component import evaluate
 from components.extract_depth_tokens.component import extract_depth_tokens
@@ -42,7 +42,8 @@ def build(source: str, parameters: Mapping[str, Mapping[str, Any]], profile: Pro
         profile: where it will run.
     """
     steps = dag_steps(source)
-    versions = {step.name: code_version(step.module) for step in steps}
+    sources = Sources()
+    versions = {step.name: sources.version(step.module) for step in steps}
     first = {"collect": collect, "ingest": ingest}[source]
 
     def pipeline(*step_parameters: Any) -> None:

@@ -6,12 +6,10 @@ extra takes back that step and, through the inputs that the records name, whatev
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 from components import records
 from components.artifacts import Artifact
-from components.code_version import code_version
 from components.execution import faults_of, plan_fingerprint, verified_path
 from components.steps import Step, maker
 from model.errors import UserError
@@ -41,20 +39,19 @@ class PlannedStep:
 
 
 def make_plan(
-    steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], version: Version = code_version
+    steps: Sequence[Step], parameters: Mapping[str, Mapping[str, Any]], version: Version
 ) -> list[PlannedStep]:
     """Reads the records and the bytes of a DAG's finished steps; changes nothing.
 
     Args:
         steps: of `choose`: in order, each input with one maker.
         parameters: task -> complete parameters.
-        version: module -> version of its code.
+        version: module -> version of its code, kept by whoever gives it: a study has each step many times.
 
     Raises:
         UserError: a parameter names a file that does not exist.
     """
     planned: dict[str, PlannedStep] = {}
-    version = cache(version)  # a study has each step many times
     for step in steps:
         inputs = {name: planned[maker(step, name)].artifact for name in step.inputs}
         waiting = sorted({maker(step, name) for name, artifact in inputs.items() if artifact is None})
@@ -104,7 +101,7 @@ def _why(step: Step, identity: str, inputs: Mapping[str, Artifact], values: Mapp
 
 
 def take_back(
-    plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str, Any]], version: Version = code_version
+    plan: Sequence[PlannedStep], parameters: Mapping[str, Mapping[str, Any]], version: Version
 ) -> dict[str, list[str]]:
     """Removes the records whose bytes are wrong and, of this plan, those made from them.
 

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from components import records, state
 from components.adapters.versioning import TELEMETRY_OFF
+from components.code_version import Sources
 from components.execution import ERROR_MARK, is_full_disk
 from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
@@ -140,8 +141,9 @@ class LocalRun:
 
     def _prepare(self) -> Sequence[PlannedStep]:
         """Plans, reads every stored byte of the plan, and takes back what is not right any more."""
-        plan = make_plan(self.steps, self.values)
-        for broken, dependents in take_back(plan, self.values).items():
+        version = Sources().version
+        plan = make_plan(self.steps, self.values, version)
+        for broken, dependents in take_back(plan, self.values, version).items():
             planned = next(planned for planned in plan if planned.step.task == broken)
             self.say(f"changed: {planned.faults[0]}" + _and_more(planned.faults))
             self.say(f"  {', '.join([broken, *dependents])} run{'s' * (not dependents)} again")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.artifacts import Artifact
+from components.code_version import Sources
 from components.exchange import MANIFEST, import_artifact
 from components.shell import read_reference
 from components.steps import Step, get_step, maker
@@ -40,7 +41,8 @@ def resolve_inputs(name: str, parameters: RunParameters, given: Sequence[str]) -
             raise UserError(f"--input {text} was made by '{made_by}': '{key}' comes from {maker(step, key)}")
     missing = [key for key in step.inputs if key not in inputs]
     if missing:
-        planned = {item.step.name: item for item in make_plan(_before(steps, name), parameters.steps)}
+        plan = make_plan(_before(steps, name), parameters.steps, Sources().version)
+        planned = {item.step.name: item for item in plan}
         for key in missing:
             item = planned[maker(step, key)]
             if item.artifact is None:

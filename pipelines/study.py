@@ -17,7 +17,7 @@ from kfp import dsl
 from kfp.dsl import Dataset, Input
 
 from components.annotate.component import annotate
-from components.code_version import code_version
+from components.code_version import Sources
 from components.collect.component import collect
 from components.evaluate.component import evaluate
 from components.extract_depth_tokens.component import extract_depth_tokens
@@ -51,8 +51,8 @@ def build(
     """
     first = {"collect": collect, "ingest": ingest}[source]
     outside = [*(step.name for step in data_steps(source)), STUDY]
-
-    versions = {name: code_version(STEPS[name].module) for name in (*outside, *LOOP)}
+    sources = Sources()
+    versions = {name: sources.version(STEPS[name].module) for name in (*outside, *LOOP)}
 
     def task(component: Any, step_parameters: Any, **inputs: Any) -> Any:
         """One task: each input's artefact and digest, its parameters and its code."""

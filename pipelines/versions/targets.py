@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from components import records
 from components.artifacts import Artifact
-from components.code_version import code_version
+from components.code_version import Sources
 from components.exchange import export_artifact
 from components.provenance_files import read_beside_bundle, read_for_run
 from components.steps import STEPS
@@ -236,8 +236,9 @@ def _copier(
     """Copies artefacts out of the state folder or the shared storage, after a look at the code in the tree."""
 
     def copy(tree: Path, steps: Sequence[str]) -> None:
+        sources = Sources(tree)
         for step, artifact in artifacts.items():
-            if code_version(STEPS[step].module, tree) != artifact.code_version:
+            if sources.version(STEPS[step].module) != artifact.code_version:
                 raise UserError(
                     f"{name} made '{step}' with changes that were not committed to {code['commit'][:12]}: "
                     "its code cannot be fetched; commit the code first, then run and record"

@@ -1,9 +1,9 @@
+import hashlib
 from pathlib import Path
 
 import pytest
 
-from components import state
-from components.code_version import closure, code_version
+from components.code_version import Sources, code_version
 from components.steps import STEPS
 
 FILES = {
@@ -37,8 +37,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_the_closure_is_what_the_step_imports(tree):
-    names = {path.relative_to(tree).as_posix() for path in closure("components.collect.step", tree)}
-    assert names == {
+    assert Sources(tree).closure("components.collect.step") == [
         "components/__init__.py",
         "components/collect/__init__.py",
         "components/collect/step.py",
@@ -49,7 +48,7 @@ def test_the_closure_is_what_the_step_imports(tree):
         "model/robots/__init__.py",
         "model/robots/arm.yaml",
         "model/robots/meshes/arm.xml",
-    }
+    ]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +81,9 @@ def test_a_moved_checkout_has_the_same_version(tree, tmp_path_factory):
 
 
 def test_the_endpoint_and_the_harness_are_in_no_step():
+    sources = Sources()
     for step in STEPS.values():
-        names = {path.relative_to(state.checkout()).as_posix() for path in closure(step.module, state.checkout())}
+        names = sources.closure(step.module)
         assert not [name for name in names if name.startswith("components/endpoint/")], step.name
         assert "components/execution.py" not in names
         assert f"{step.module.replace('.', '/')}.py" in names
@@ -93,8 +93,34 @@ def test_a_file_that_many_steps_reach_is_read_once():
     from components import code_version as module
 
     module._read_imports.cache_clear()
-    versions = {step.name: code_version(step.module) for step in STEPS.values()}
-    files = {path for step in STEPS.values() for path in closure(step.module, state.checkout())}
-    sources = [path for path in files if path.suffix == ".py"]
-    assert module._read_imports.cache_info().misses == len(sources)
+    sources = Sources()
+    versions = {step.name: sources.version(step.module) for step in STEPS.values()}
+    files = {name for step in STEPS.values() for name in sources.closure(step.module)}
+    assert module._read_imports.cache_info().misses == sum(name.endswith(".py") for name in files)
     assert len(set(versions.values())) == len(versions)
+
+
+def test_what_was_looked_up_for_one_version_is_not_taken_for_the_next(tree):
+    """Each call sees the files as they are then, also those that came and went; one `Sources` is one moment."""
+    before = Sources(tree)
+    first = before.version("components.collect.step")
+    new = tree / "model/data/reader"
+    (tree / "components/collect/step.py").write_text("from model.data.reader import x\nfrom model.unheard import y\n")
+    (tree / "model/unheard.py").write_text("")
+    second = code_version("components.collect.step", tree)
+    assert second != first and before.version("components.collect.step") == first
+    assert "model/unheard.py" in Sources(tree).closure("components.collect.step")
+    (tree / "model/data/reader.py").unlink()
+    new.mkdir()
+    (new / "__init__.py").write_text("")
+    closure = Sources(tree).closure("components.collect.step")
+    assert "model/data/reader/__init__.py" in closure and "model/data/reader.py" not in closure
+
+
+def test_the_version_is_that_of_paths_and_bytes_in_a_fixed_order(tree):
+    """So that a change of how closures are found, which keeps them, makes nothing run again."""
+    lines = b"".join(
+        f"{name} {hashlib.sha256((tree / name).read_bytes()).hexdigest()}\n".encode()
+        for name in sorted(Sources(tree).closure("components.collect.step"), key=lambda name: Path(name).parts)
+    )
+    assert code_version("components.collect.step", tree) == hashlib.sha256(lines).hexdigest()
