@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from components import state
@@ -13,9 +14,14 @@ from pipelines.live import StepState, duration, print_table
 from pipelines.summary import summary_lines
 
 
-def read_runs() -> list[dict[str, Any]]:
-    """All records, newest first. A run whose process is gone without a word is `killed`."""
-    return [read_run(run_id) for run_id in reversed(known_runs())]
+def read_runs(say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """All records, newest first. A run whose process is gone without a word is `killed`; `say` is told of a record that
+    cannot be read: one broken file must not end what is done with the others."""
+    for run_id in reversed(known_runs()):
+        try:
+            yield read_run(run_id)
+        except UserError as error:
+            say(str(error))
 
 
 def known_runs() -> list[str]:
@@ -27,7 +33,7 @@ def read_run(run_id: str) -> dict[str, Any]:
     """The record of one run; `last` is the newest.
 
     Raises:
-        UserError: there is no such run.
+        UserError: there is no such run, or its record cannot be read.
     """
     known = known_runs()
     if not known:
@@ -36,7 +42,15 @@ def read_run(run_id: str) -> dict[str, Any]:
         run_id = known[-1]
     if run_id not in known:
         raise unknown_name("run", run_id, known[-20:])
-    run: dict[str, Any] = json.loads((state.run_folder(run_id) / "run.json").read_text())
+    path = state.run_folder(run_id) / "run.json"
+    try:
+        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read as the record of a run ({error}): restore it from a copy, or remove its folder"
+        ) from error
+    for entry in run["steps"]:
+        entry.setdefault("step", entry["name"])  # before there were studies, a task was called as its step
     if run["status"] == "running" and not is_alive(run_id):
         run["status"] = "killed"
     return run
@@ -48,7 +62,11 @@ def print_list(limit: int, as_json: bool) -> None:
     if not local and not clusters and not as_json:
         print(f"nothing has run yet below {state.home()}: start with `lingbot run`")
     for run_id in sorted([*local, *clusters], reverse=True)[:limit]:
-        run = read_run(run_id) if run_id in local else cluster_records.read(run_id)
+        try:
+            run = read_run(run_id) if run_id in local else cluster_records.read(run_id)
+        except UserError as error:
+            print(json.dumps({"id": run_id, "status": "unreadable"}) if as_json else f"{run_id}  unreadable: {error}")
+            continue
         if as_json:
             print(json.dumps(run))
             continue

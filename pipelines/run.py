@@ -241,7 +241,7 @@ class LocalRun:
             what = "the bundle of this run (not promoted)"
             answers = check_served(bundle=Path(by_name["finetune"]["folder"]) / "bundle")
         self.record["served"] = {"what": what, **answers}
-        self.record["twin"] = find_twin(self.record, read_runs())
+        self.record["twin"] = find_twin(self.record, read_runs(self.say))
         self.record["report"] = str(write_report(self._for_report(), self.folder / "report.html"))
 
     def _take_cost(self) -> None:

@@ -245,13 +245,17 @@ def connection() -> Iterator["MlflowClient"]:
     """The client; what only the user can put right becomes one sentence."""
     _quiet()
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError
 
     uri, shown = tracking_uri(), shown_uri()
     try:
         yield _client(uri, str(state.home()))
-    except (MlflowException, OperationalError) as error:
-        first_line = str(error).splitlines()[0].replace(uri, shown)
+    except (MlflowException, DatabaseError) as error:
+        first_line = str(error).splitlines()[0].replace(uri, shown).strip().rstrip(".")
+        if "Connection refused" in first_line or "Name or service not known" in first_line:
+            first_line += "; start its server, or set MLFLOW_TRACKING_URI to one that answers"
+        elif type(error) is DatabaseError:  # not its subclass for what may pass: the file itself is no database
+            first_line += "; restore it from a copy"
         raise RegistryUnavailable(f"the registry {shown} refused or cannot be reached: {first_line}") from error
 
 

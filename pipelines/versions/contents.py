@@ -49,7 +49,7 @@ def _finished(run: Mapping[str, Any]) -> dict[str, Artifact]:
     """The artefacts of a run's finished steps; of one that has not ended, those that there are."""
     found = {}
     for entry in run["steps"]:
-        artifact = records.load_artifact(entry["name"], entry["fingerprint"]) if entry.get("digest") else None
+        artifact = records.load_artifact(entry["step"], entry["fingerprint"]) if entry.get("digest") else None
         if artifact is not None and artifact.digest == entry["digest"]:
             found[entry["name"]] = artifact
     return found

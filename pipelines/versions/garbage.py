@@ -176,7 +176,7 @@ def _of_runs(keep_days: float) -> Iterator[tuple[str, str, str]]:
             yield RUN, run_id, why
             for entry in run["steps"]:
                 if entry.get("fingerprint"):
-                    yield STEP, f"{entry['name']}/{entry['fingerprint']}", why
+                    yield STEP, f"{entry['step']}/{entry['fingerprint']}", why
                 bundle = entry.get("summary", {}).get("bundle_digest")
                 if bundle:
                     yield BUNDLE, bundle, why

@@ -124,7 +124,7 @@ class House:
 
         for package in ("model", "components", "pipelines"):
             (self.root / package).mkdir(parents=True)
-        for name in ("__init__.py", "errors.py", "progress.py", "hardware.py"):
+        for name in ("__init__.py", "errors.py", "progress.py", "hardware.py", "yaml_files.py"):
             shutil.copy(CHECKOUT / "model" / name, self.root / "model")
         for path in (CHECKOUT / "components").glob("*.py"):
             shutil.copy(path, self.root / "components")

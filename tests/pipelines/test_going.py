@@ -1,5 +1,6 @@
 """Runs of this machine from another terminal: watched, ended, taken up again."""
 
+import json
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from components import state
 from components.liveness import is_alive
-from pipelines import going
+from pipelines import going, history
 from pipelines.cli import main
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
@@ -48,7 +49,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def record(run_id: str, **more: Any) -> str:
     parameters = load_parameters(settings=["pretrain.steps=7", "seed=3"])
     values = {
-        "id": run_id, "pipeline": "demonstrations_to_policy", "status": "running", "started": 0.0, "seconds": None,
+        "id": run_id, "pipeline": "demonstrations_to_policy", "preset": "demo", "status": "running",
+        "started": 0.0, "seconds": None,
         "steps": [{"name": "collect", "step": "collect", "status": "waiting"}], "error": None,
         "profile": load_profile("laptop").to_json(), "served": None, "report": None,
         "provenance": {
@@ -126,3 +128,20 @@ def test_a_list_of_no_runs_says_so(home, capsys):
     assert f"nothing has run yet below {home}: start with `lingbot run`" in capsys.readouterr().out
     assert main(["runs", "list", "--json"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(home, capsys):
+    first, broken = record("20261122-100000-aaaa", status="done"), record("20261122-110000-bbbb")
+    path = state.run_folder(broken) / "run.json"
+    path.write_text(path.read_text()[:40])
+    said = f"{path} cannot be read as the record of a run"
+    assert main(["runs", "show", broken]) == 2
+    assert said in capsys.readouterr().err
+    told: list[str] = []
+    assert [run["id"] for run in history.read_runs(told.append)] == [first]
+    assert len(told) == 1 and said in told[0]
+    assert main(["runs", "list"]) == 0
+    above, below = capsys.readouterr().out.splitlines()
+    assert above.startswith(f"{broken}  unreadable: {said}") and below.startswith(f"{first}  ")
+    assert main(["runs", "list", "--json"]) == 0
+    assert [json.loads(line)["status"] for line in capsys.readouterr().out.splitlines()] == ["unreadable", "done"]

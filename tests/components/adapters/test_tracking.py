@@ -133,3 +133,10 @@ def test_a_registry_that_is_away_is_one_sentence_without_the_password(monkeypatc
     with pytest.raises(UserError, match="refused or cannot be reached") as error:
         tracking.list_versions(MODEL)
     assert "secret" not in str(error.value)
+    assert str(error.value).endswith("; start its server, or set MLFLOW_TRACKING_URI to one that answers")
+
+
+def test_a_registry_whose_file_is_no_database_is_one_sentence(home):
+    (home / "mlflow.db").write_text("no database, whatever wrote it " * 9)
+    with pytest.raises(tracking.RegistryUnavailable, match=r"file is not a database; restore it from a copy$"):
+        tracking.list_models()

@@ -49,6 +49,15 @@ def test_a_tag_keeps_its_steps_without_any_run(released: Any, spare: Path) -> No
     assert kept()[f"pack/{pack.fingerprint}"] == "the tag exp/first-v1"
 
 
+def test_what_a_stopped_study_has_trained_stays(released: Any, spare: Path) -> None:
+    """The tasks of a study have names of their own (`pretrain@0.5-1`): what they made lies under the step's."""
+    run = json.loads((state.run_folder(made_by_run("last").run or "") / "run.json").read_text())
+    task = {"name": "annotate@0.5-1", "step": "annotate", "status": "done", "fingerprint": spare.name}
+    study = {**run, "id": "29991231-000000-abcd", "pipeline": "study", "status": "stopped", "steps": [task]}
+    state.write_json(state.run_folder(study["id"]) / "run.json", study)
+    assert kept()[f"annotate/{spare.name}"] == f"run {study['id']}"
+
+
 def test_what_is_young_stays(released: Any, spare: Path) -> None:
     assert loose(days=1) == set()
     assert loose(days=0) != set()
