@@ -61,7 +61,7 @@ def selects(selector: Object, labels: Object) -> bool:
     if any(labels.get(key) != value for key, value in selector.get("matchLabels", {}).items()):
         return False
     for rule in selector.get("matchExpressions", []):
-        assert rule["operator"] == "In", "the policies here use In alone"
-        if labels.get(rule["key"]) not in rule["values"]:
+        assert rule["operator"] in ("In", "Exists"), "the policies here use these two"
+        if rule["key"] not in labels or (rule["operator"] == "In" and labels[rule["key"]] not in rule["values"]):
             return False
     return True
