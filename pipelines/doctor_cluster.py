@@ -303,8 +303,8 @@ def _ask_or_none(api: "ApiClient", path: str) -> dict[str, Any] | None:
 
 
 def _brief(error: Exception) -> str:
-    from components.launch.watching import brief
+    from components.adapters.api_calls import brief
 
     if isinstance(error, urllib.error.URLError) and error.reason:
         return str(error.reason)
-    return " ".join(brief(error).split())[:200]
+    return brief(error)[:200]

@@ -1,20 +1,40 @@
 """One kind of job in one namespace of one cluster: the launcher's calls, each tried until it is answered."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration, CoreV1Api, CustomObjectsApi
-from urllib3 import Retry
 
+from components.adapters import api_calls
+from components.adapters.api_calls import ONCE, Caller, Service
 from components.launch.kinds import JobKind, Object
-from components.launch.watching import Patience, read
 from model.errors import UserError
 
 KUBECONFIG = "~/.kube/config"
+KUBERNETES = Service(
+    name="the Kubernetes API",
+    error=ApiException,
+    away="start the run again when it does: a job that goes on is found and followed",
+    denied="ask for the permission, or log in again",
+    distrusted="correct `server` or `certificate-authority` of the cluster in the kubeconfig",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience(api_calls.Patience):
+    """How long the launcher waits for what, in seconds.
+
+    Attributes:
+        settle: after the first pod failed, for the others to say how they ended.
+        log: for the rest of the log of a pod that has ended.
+        delete: until nothing of a deleted job is left.
+    """
+
+    settle: float = 15.0
+    log: float = 60.0
+    delete: float = 900.0
 
 
 def connect(context: str | None = None) -> ApiClient:
@@ -38,19 +58,20 @@ def connect(context: str | None = None) -> ApiClient:
 
 
 def client(configuration: Configuration) -> ApiClient:
-    """A client that tries each call once: what is tried again, and when, is decided in `watching`."""
-    configuration.retries = Retry(total=0, respect_retry_after_header=False)
+    """A client that tries each call once: what is tried again, and when, is decided in `api_calls`."""
+    configuration.retries = ONCE
     return ApiClient(configuration)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class Cluster(Caller):
     """Where jobs of one kind are kept."""
 
+    service: Service = KUBERNETES
+    patience: Patience = field(default_factory=Patience)
     api: ApiClient
     namespace: str
     kind: JobKind
-    patience: Patience
 
     @property
     def core(self) -> CoreV1Api:
@@ -68,19 +89,6 @@ class Cluster:
     @property
     def host(self) -> str:
         return str(self.api.configuration.host)
-
-    def read(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object:
-        """See `watching.read`."""
-        return read(call, what, self.patience, *arguments, **options)
-
-    def read_or_none(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object | None:
-        """As `read`; None where the API answers that there is no such thing."""
-        try:
-            return self.read(call, what, *arguments, **options)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-            return None
 
     def job(self, name: str) -> Object | None:
         return self.read_or_none(self.custom.get_namespaced_custom_object, f"reading {name}", *self.place, name)

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 
 from kubernetes.client import ApiClient, ApiException
 
+from components.adapters.api_calls import brief
 from components.launch import logs, pods
-from components.launch.cluster import Cluster
+from components.launch.cluster import Cluster, Patience
 from components.launch.following import Ending, Followed
 from components.launch.job import JobSpec
 from components.launch.kinds import KINDS, Object
@@ -19,7 +20,6 @@ from components.launch.outcomes import Outcome
 from components.launch.preflight import Preflight
 from components.launch.session import Session
 from components.launch.settings import ClusterSettings
-from components.launch.watching import Patience, brief
 from model.errors import UserError
 
 _POLL_SECONDS = 5.0

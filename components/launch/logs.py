@@ -12,11 +12,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import urllib3
 from kubernetes.client import ApiException
 
+from components.adapters.api_calls import brief, once, passing, send
 from components.launch.cluster import Cluster
-from components.launch.watching import Backoff, Stream, brief, once, passing, refusal
+from components.launch.watching import Stream
 from model.errors import UserError
 
 _SILENT_SECONDS = 300  # without a line the connection is made anew: it may be dead
@@ -74,7 +74,7 @@ class PodLog:
         self._ended = threading.Event()
         self._cursor = Cursor()
         self._wake = threading.Event()
-        self._backoff = Backoff(cluster.patience, self._wake)
+        self._backoff = cluster.backoff(self._wake)
         self._stream = Stream(self._stop, self._backoff)
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"the log of pod {pod}")
 
@@ -110,11 +110,10 @@ class PodLog:
             try:
                 if self._owner() != self.uid or (self._read() and whole):
                     return self._finish()
-            except ApiException as error:
-                if not passing(error) and error.status not in _WAITING:
-                    raise refusal(error, f"reading the log of pod {self.pod}") from error
-                failure = error
-            except (urllib3.exceptions.HTTPError, OSError) as error:
+            except self._cluster.service.failures as error:
+                waiting = isinstance(error, ApiException) and error.status in _WAITING
+                if not passing(error) and not waiting:
+                    raise self._cluster.service.refusal(error, f"reading the log of pod {self.pod}") from error
                 failure = error
             if not self._stop.is_set() and not (self._ended.is_set() and not whole):
                 self._backoff.wait(failure, f"reading the log of pod {self.pod}")
@@ -163,16 +162,15 @@ class PodLog:
 def tail(cluster: Cluster, pod: str, *, previous: bool = False) -> str:
     """The last lines of a pod, `previous` to its container's restart; or why they cannot be read: its node is gone."""
     try:
-        response = cluster.core.read_namespaced_pod_log(
+        response = send(
+            cluster.core.read_namespaced_pod_log,
             pod,
             cluster.namespace,
             container=cluster.kind.container,
             previous=previous,
             tail_lines=_TAIL_LINES,
-            _preload_content=False,
-            _request_timeout=(10, 30),
         )
-    except (ApiException, urllib3.exceptions.HTTPError) as error:
+    except cluster.service.failures as error:
         return f"(the log of pod {pod} cannot be read: {brief(error)})"
     text: str = response.data.decode(errors="replace")
     return text.rstrip("\n")

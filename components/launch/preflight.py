@@ -11,9 +11,9 @@ from decimal import Decimal
 from kubernetes.client import ApiException, AuthorizationV1Api
 from kubernetes.utils.quantity import parse_quantity
 
+from components.adapters.api_calls import brief
 from components.launch.cluster import Cluster
 from components.launch.kinds import JobKind, Object
-from components.launch.watching import brief
 from model.errors import UserError
 
 STORAGE = "LINGBOT_STORAGE"

@@ -51,7 +51,7 @@ class Session:
 
     def _view(self, source: str, call: Callable[..., Any], place: tuple[str, ...], options: dict[str, Any]) -> None:
         what = f"watching the {source} of {self._name}"
-        view = View(call, place, options, self._tell(source), what, self._cluster.patience)
+        view = View(call, place, options, self._tell(source), what, self._cluster)
         view.start()
         self._threads.callback(view.close)
 

@@ -18,8 +18,9 @@ from kfp_server_api import (
 )
 from kfp_server_api.exceptions import ApiException
 
+from components.adapters import api_calls
+from components.adapters.api_calls import ONCE, Caller, Object, Service, brief
 from model.errors import UserError
-from pipelines.cluster.calls import Object, Patience, brief, read
 
 ENDPOINT = "KFP_ENDPOINT"
 UI_ENDPOINT = "KF_PIPELINES_UI_ENDPOINT"  # this one and the next are named by kfp
@@ -29,6 +30,29 @@ EXPERIMENT = "lingbot"
 _INSIDE = "http://ml-pipeline.kubeflow.svc.cluster.local:8888"
 _TOKEN = "/var/run/secrets/kubeflow/pipelines/token"  # where Kubeflow projects it into a pod
 _PAGE = 100
+KUBEFLOW = Service(
+    name="Kubeflow Pipelines",
+    error=ApiException,
+    away="look at its pod ml-pipeline, and give the command again; what was submitted is found and goes on",
+    denied=f"log in again, set {TOKEN_PATH} to a file with a token, or ask for the permission",
+    distrusted=f"correct {ENDPOINT} (http:// where it has no TLS), or set SSL_CERT_FILE to its authority's certificate",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience(api_calls.Patience):
+    """How long is waited for what, in seconds.
+
+    Attributes:
+        settle: after a failed call that may have been carried out, for what it made to be seen. A server that carries
+            it out later than that makes a second one, which `once.keep_first` ends.
+        claim: for a run of somebody who claimed its key, before that one counts as dead.
+        poll: between two looks at a run that goes on.
+    """
+
+    settle: float = 20.0
+    claim: float = 180.0
+    poll: float = 5.0
 
 
 def namespace() -> str:
@@ -37,7 +61,7 @@ def namespace() -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kubeflow:
+class Kubeflow(Caller):
     """Kubeflow Pipelines at one address.
 
     Attributes:
@@ -47,11 +71,12 @@ class Kubeflow:
         service_account: that runs get; empty: Kubeflow's default.
     """
 
+    service: Service = KUBEFLOW
+    patience: Patience = field(default_factory=Patience)
     client: ApiClient
     links: str
     experiment: str = EXPERIMENT
     service_account: str = ""
-    patience: Patience = field(default_factory=Patience)
     _users: list[bool] = field(default_factory=list, repr=False)  # whether it has several, once that is known
 
     @property
@@ -85,19 +110,6 @@ class Kubeflow:
             health = self.read(HealthzServiceApi(self.client).healthz_service_get_healthz, "asking for its health")
             self._users.append(bool(health.get("multi_user")))
         return {"namespace": namespace()} if self._users[0] else {}
-
-    def read(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object:
-        """See `calls.read`."""
-        return read(call, what, self.patience, *arguments, **options)
-
-    def read_or_none(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object | None:
-        """As `read`; None where the API answers that there is no such thing."""
-        try:
-            return self.read(call, what, *arguments, **options)
-        except ApiException as error:
-            if error.status != 404:
-                raise
-            return None
 
     def pages(
         self, call: Callable[..., Any], what: str, items: str, *arguments: Any, **options: Any
@@ -148,7 +160,7 @@ def connect(*, experiment: str = EXPERIMENT, service_account: str = "", patience
             f"`kubectl -n kubeflow port-forward svc/ml-pipeline 8888`, and {ENDPOINT}=http://localhost:8888"
         )
     configuration = Configuration(host=host.rstrip("/"))
-    configuration.retries = False  # what is tried again, and when, is decided in `calls`
+    configuration.retries = ONCE
     configuration.ssl_ca_cert = os.environ.get("SSL_CERT_FILE") or None
     given = os.environ.get(TOKEN_PATH, "")
     if given or Path(_TOKEN).exists():

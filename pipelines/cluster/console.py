@@ -5,10 +5,10 @@ import time
 
 from kfp_server_api.exceptions import ApiException
 
+from components.adapters.api_calls import Object
 from model.errors import UserError, unknown_name
 from pipelines.cluster import records
 from pipelines.cluster.api import Kubeflow, explain
-from pipelines.cluster.calls import Object
 from pipelines.cluster.following import end_lines, follow, outcome, steps_of
 from pipelines.cluster.leaving import leaving
 from pipelines.cluster.once import experiment_id

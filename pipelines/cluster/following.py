@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TextIO
 
+from components.adapters.api_calls import Object
 from pipelines.cluster.api import Kubeflow
-from pipelines.cluster.calls import Object
 from pipelines.cluster.step_logs import StepLog, failed_log
 from pipelines.cluster.steps import Steps
 from pipelines.cluster.submission import ACTIVE

@@ -14,16 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import urllib3
 from kfp_server_api import V2beta1Experiment, V2beta1Pipeline
 from kfp_server_api.exceptions import ApiException
 
+from components.adapters.api_calls import Object, once, passing, untouched
 from pipelines.cluster.api import Kubeflow, explain
-from pipelines.cluster.calls import Backoff, Object, Patience, once, passing, refusal, untouched
 from pipelines.ir import load
 
 KEY, CLAIM, OWNER = "lingbot/run-key", "lingbot/claim", "lingbot/claimed-by"  # lines of descriptions
-_FAILURES = (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError)
 _SHORT = 20  # characters of a key in names: 80 bits
 
 
@@ -43,37 +41,37 @@ def description_of(found: Object, name: str) -> str:
     return match[1] if match else ""
 
 
-def unique(find: Callable[[], Object | None], create: Callable[..., Object], what: str, patience: Patience) -> Object:
+def unique(kfp: Kubeflow, find: Callable[[], Object | None], create: Callable[..., Object], what: str) -> Object:
     """What bears a name that the API lets exist once: the one that is there, or a new one.
 
     Raises:
         UserError: the API does not take it, or is away for longer than the patience.
     """
-    backoff = Backoff(patience)
+    backoff = kfp.backoff()
     while True:
         found = find()
         if found is not None:
             return found
         try:
             return create()
-        except _FAILURES as error:
+        except kfp.service.failures as error:
             taken = (
                 isinstance(error, ApiException) and error.status == 409
             )  # by a call whose answer was lost, or another
             if not taken and not passing(error):
-                raise _refused(error, what) from error
+                raise _refused(kfp, error, what) from error
             backoff.wait(error, what)
 
 
 def single(
-    find: Callable[[], Sequence[Object]], create: Callable[..., Object], what: str, patience: Patience
+    kfp: Kubeflow, find: Callable[[], Sequence[Object]], create: Callable[..., Object], what: str
 ) -> Sequence[Object]:
     """What has no unique name, for the one caller that may create it: those that are there, or a new one.
 
     Raises:
         UserError: the API does not take it, or is away for longer than the patience.
     """
-    backoff = Backoff(patience)
+    backoff = kfp.backoff()
     while True:
         found = find()
         if found:
@@ -81,18 +79,18 @@ def single(
         try:
             made = create()
             return find() or [made]
-        except _FAILURES as error:
+        except kfp.service.failures as error:
             if not passing(error):
-                raise _refused(error, what) from error
-            seen = [] if untouched(error) else _settled(find, patience)
+                raise _refused(kfp, error, what) from error
+            seen = [] if untouched(error) else _settled(kfp, find)
             if seen:
                 return seen
             backoff.wait(error, what)
 
 
-def _settled(find: Callable[[], Sequence[Object]], patience: Patience) -> Sequence[Object]:
+def _settled(kfp: Kubeflow, find: Callable[[], Sequence[Object]]) -> Sequence[Object]:
     """What a call made whose answer was lost: it may still be at it."""
-    end, pauses = time.monotonic() + patience.settle, Backoff(patience)
+    end, pauses = time.monotonic() + kfp.patience.settle, kfp.backoff()
     while not (found := find()) and time.monotonic() < end:
         pauses.pause()
     return found
@@ -113,7 +111,7 @@ def experiment_id(kfp: Kubeflow) -> str:
         )
         return next(listed, None)
 
-    made = unique(find, lambda: once(api.experiment_service_create_experiment, body), what, kfp.patience)
+    made = unique(kfp, find, lambda: once(api.experiment_service_create_experiment, body), what)
     return str(made["experiment_id"])
 
 
@@ -127,7 +125,7 @@ def pipeline_id(kfp: Kubeflow, name: str) -> str:
         return kfp.read_or_none(by_name, f"looking for the pipeline '{name}'", name, **kfp.user_namespace)
 
     what = f"making the pipeline '{name}'"
-    made = unique(find, lambda: once(api.pipeline_service_create_pipeline, body), what, kfp.patience)
+    made = unique(kfp, find, lambda: once(api.pipeline_service_create_pipeline, body), what)
     return str(made["pipeline_id"])
 
 
@@ -177,7 +175,7 @@ class Claims:
         def find() -> Object | None:
             return next(iter(self._versions(name, "EQUALS")), None)
 
-        return unique(find, create, f"uploading {self._package.name}", self._kfp.patience)
+        return unique(self._kfp, find, create, f"uploading {self._package.name}")
 
     def _versions(self, name: str, operation: Literal["EQUALS", "IS_SUBSTRING"]) -> list[Object]:
         listing = self._kfp.pipelines.pipeline_service_list_pipeline_versions
@@ -185,6 +183,6 @@ class Claims:
         return list(self._kfp.pages(listing, what, "pipeline_versions", self._pipeline, filter=filter_))
 
 
-def _refused(error: Exception, what: str) -> Exception:
-    refused = refusal(error, what)
+def _refused(kfp: Kubeflow, error: Exception, what: str) -> Exception:
+    refused = kfp.service.refusal(error, what)
     return explain(error, what) if refused is error and isinstance(error, ApiException) else refused

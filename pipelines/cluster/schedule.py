@@ -16,10 +16,10 @@ from kfp_server_api import (
 )
 from kfp_server_api.exceptions import ApiException
 
+from components.adapters.api_calls import Object, once
 from model.errors import UserError, unknown_name
 from pipelines import ir
 from pipelines.cluster.api import Kubeflow, explain
-from pipelines.cluster.calls import Object, once
 from pipelines.cluster.once import KEY, Claims, described, description_of, experiment_id, single
 from pipelines.cluster.run import check_places
 from pipelines.cluster.submission import run_key
@@ -95,7 +95,7 @@ def _create(kfp: Kubeflow, name: str, key: str, when: str, package: Path, given:
         return [found for found in _named(kfp, name) if description_of(found, KEY) == key]
 
     # Two people who set up the same at once make two; who looks last leaves the first.
-    found = single(find, lambda: once(create, body), f"setting up schedule {name}", kfp.patience)
+    found = single(kfp, find, lambda: once(create, body), f"setting up schedule {name}")
     first, *others = sorted(found, key=lambda made: (made.get("created_at", ""), made["recurring_run_id"]))
     for other in others:
         _delete(kfp, other)

@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import urllib3
-from kubernetes.client import ApiException, CoreV1Api
+from kubernetes.client import CoreV1Api
 
+from components.adapters.api_calls import Caller, Patience, brief, send
 from components.execution import ERROR_MARK
-from components.launch.cluster import connect
-from components.launch.watching import Patience, brief, read
+from components.launch.cluster import KUBERNETES, connect
 from model.errors import UserError
 from pipelines.cluster.api import namespace
 
 RUN, STEP = "pipeline/runid", "lingbot/step"  # labels
 CONTAINER = "main"  # of Argo's pods
 TAIL_LINES = 50
-_PATIENCE = Patience(api=30.0)
+_CALLER = Caller(service=KUBERNETES, patience=Patience(api=30.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +46,15 @@ def failed_log(run_id: str, step: str, lines: int = TAIL_LINES) -> StepLog:
     by_hand = f"kubectl -n {namespace()} logs -l {selector} -c {CONTAINER} --tail={lines}"
     try:
         core = CoreV1Api(connect())
-        listed = read(core.list_namespaced_pod, f"listing the pods of {step}", _PATIENCE, namespace(),
-                      label_selector=selector)  # fmt: skip
+        what = f"listing the pods of {step}"
+        listed = _CALLER.read(core.list_namespaced_pod, what, namespace(), label_selector=selector)
         failed = [pod for pod in listed["items"] if pod["status"].get("phase") == "Failed"]
         if not failed:
             return StepLog(why=f"no pod of it is left in namespace '{namespace()}' (LINGBOT_NAMESPACE names another)")
         last = max(failed, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
         pod = str(last["metadata"]["name"])
         text = _read(core, pod, lines)
-    except (ApiException, urllib3.exceptions.HTTPError) as error:
+    except KUBERNETES.failures as error:
         return StepLog(why=f"its log cannot be read ({brief(error)}): {by_hand}")
     except UserError as error:
         return StepLog(why=f"its log cannot be read ({error}): {by_hand}")
@@ -63,9 +62,7 @@ def failed_log(run_id: str, step: str, lines: int = TAIL_LINES) -> StepLog:
 
 
 def _read(core: CoreV1Api, pod: str, lines: int) -> Sequence[str]:
-    response = core.read_namespaced_pod_log(
-        pod, namespace(), container=CONTAINER, tail_lines=lines, _preload_content=False, _request_timeout=(10, 30)
-    )
+    response = send(core.read_namespaced_pod_log, pod, namespace(), container=CONTAINER, tail_lines=lines)
     text: str = response.data.decode(errors="replace")
     return text.splitlines()
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from components.adapters.api_calls import Object
 from components.steps import STEPS
-from pipelines.cluster.calls import Object
 from pipelines.ir import leaves
 from pipelines.live import StepState
 

@@ -14,8 +14,8 @@ from kfp_server_api import V2beta1PipelineVersionReference, V2beta1Run, V2beta1R
 from kfp_server_api.exceptions import ApiException
 
 from components import state
+from components.adapters.api_calls import Object, once
 from pipelines.cluster.api import Kubeflow, connect, explain
-from pipelines.cluster.calls import Backoff, Object, once
 from pipelines.cluster.once import CLAIM, KEY, Claims, described, description_of, experiment_id, filtered, single
 
 ACTIVE = ("PENDING", "RUNNING", "PAUSED", "CANCELING", "RUNTIME_STATE_UNSPECIFIED")
@@ -65,7 +65,7 @@ def submit_once(
     def find() -> list[Object]:
         return runs_of(kfp, key, name, experiment)
 
-    claims, pauses = Claims(kfp, key, package), Backoff(kfp.patience)
+    claims, pauses = Claims(kfp, key, package), kfp.backoff()
     while not (found := find()):
         claim = claims.take()
         if claim is None:  # somebody else is at it
@@ -83,7 +83,7 @@ def submit_once(
             service_account=kfp.service_account or None,
         )
         create = kfp.runs.run_service_create_run
-        found = list(single(find, lambda: once(create, body), f"starting run {name}", kfp.patience))  # noqa: B023
+        found = list(single(kfp, find, lambda: once(create, body), f"starting run {name}"))  # noqa: B023
         break
     return str(keep_first(kfp, found)["run_id"])
 

@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
+from components.launch.cluster import Patience
 from components.launch.job import JobSpec
 from components.launch.kubernetes import KubernetesLauncher
 from components.launch.outcomes import Outcome
 from components.launch.settings import ClusterSettings, Limits, Resources, Shared
 from components.launch.trainjob import runtime
-from components.launch.watching import Patience
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.components.launch.kubernetes_store import Object
 

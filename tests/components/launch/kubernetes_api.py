@@ -5,7 +5,6 @@
 """
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,8 @@ from tests.components.launch.kubernetes_jobs import Controllers
 from tests.components.launch.kubernetes_pods import Command, Kubelet, set_condition
 from tests.components.launch.kubernetes_schemas import complaints
 from tests.components.launch.kubernetes_store import Object, Store, now
-from tests.components.launch.kubernetes_wire import Fault, Refused, Wire
+from tests.components.launch.kubernetes_wire import Wire
+from tests.loopback import Fault, Refused
 
 NAMESPACE = "lingbot"
 INSTALLED = {
@@ -54,25 +54,23 @@ class Kubernetes:
         resources = {group: set(plurals) for group, plurals in INSTALLED.items()}
         self.wire = Wire(self.store, self.kubelet, self._admit, resources)
         self.server = Server(self.wire)
-        self._thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     def __enter__(self) -> "Kubernetes":
-        self._thread.start()
+        self.server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.controllers.close()
         self.kubelet.close()
         self.server.sever()
-        self.server.shutdown()
-        self.server.server_close()
+        self.server.stop()
         assert self.controllers.failure is None, "a controller of the stand-in broke"
         assert self.server.failures == [], "the server of the stand-in broke"
         assert self.kubelet.alive() == [], "processes of pods outlived their cluster"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return self.server.url
 
     def client(self) -> ApiClient:
         configuration = Configuration()

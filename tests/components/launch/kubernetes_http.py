@@ -1,22 +1,22 @@
 """The wire of the stand-in: paths and verbs of the Kubernetes API over HTTP on loopback, and the faults of a wire.
 
 Lists and watches carry resource versions, watches are chunked streams with bookmarks, logs follow a pod, errors are
-`Status` objects. A `Fault` (`kubernetes_wire`) answers with another status, or breaks the connection.
+`Status` objects. A `Fault` (`tests.loopback`) answers with another status, or breaks the connection.
 """
 
 import contextlib
 import json
 import re
 import socket
-import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests import loopback
 from tests.components.launch.kubernetes_pods import Log
 from tests.components.launch.kubernetes_store import Conflict, Gone, Object, now
-from tests.components.launch.kubernetes_wire import REASONS, Fault, Refused, Wire
+from tests.components.launch.kubernetes_wire import REASONS, Wire, status_of
+from tests.loopback import Fault, Refused
 
 CORE = {"pods", "events", "resourcequotas", "persistentvolumeclaims", "nodes"}
 PATH = re.compile(
@@ -32,8 +32,7 @@ def chosen(item: Object, selector: str) -> bool:
     return not field or item[field.split(".")[0]]["name"] == name
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(loopback.Handler):
     wire: Wire
 
     def do_GET(self) -> None:
@@ -45,14 +44,10 @@ class Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._answer("delete")
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: the requests are in `wire.requests`."""
-
     def _answer(self, verb: str) -> None:
         url = urlsplit(self.path)
         query = {key: values[-1] for key, values in parse_qs(url.query).items()}
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else {}
+        body = json.loads(self.content() or "{}")
         parts = PATH.match(url.path)
         if verb == "get" and parts and not parts["name"]:
             verb = "watch" if query.get("watch", "").lower() == "true" else "list"
@@ -71,12 +66,12 @@ class Handler(BaseHTTPRequestHandler):
             if isinstance(answer, Iterator):
                 self._stream(answer, None if fault is None else fault.after)
             else:
-                self._send(200, answer)
+                self.send(200, answer)
         except Refused as refused:
             if refused.status == 0:
-                self._break()
+                self.sever()
             else:
-                self._send(refused.status, refused.body(), None if fault is None else fault.retry_after)
+                self.send(refused.status, status_of(refused), None if fault is None else fault.headers)
 
     def _refusal(self, fault: Fault) -> Refused:
         return Refused(fault.status, REASONS.get(fault.status, ""), f"stand-in: asked to answer {fault.status}")
@@ -159,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
                     mark = {"kind": resource, "metadata": {"resourceVersion": str(store.version)}}
                     yield json.dumps({"type": "BOOKMARK", "object": mark}).encode()
         except Gone as gone:
-            yield json.dumps({"type": "ERROR", "object": Refused(410, "Expired", str(gone)).body()}).encode()
+            yield json.dumps({"type": "ERROR", "object": status_of(Refused(410, "Expired", str(gone)))}).encode()
 
     def _log(self, namespace: str, name: str, query: dict[str, str]) -> Iterator[bytes]:
         found = self.wire.store.get("pods", namespace, name)
@@ -199,41 +194,18 @@ class Handler(BaseHTTPRequestHandler):
                     self.wfile.write(b"%x\r\n%s\n\r\n" % (len(line) + 1, line))
                     sent += 1
                 if after is not None and sent >= after:
-                    return self._break()
+                    return self.sever()
             self.wfile.write(b"0\r\n\r\n")
         except OSError:  # the client went away
             self.close_connection = True
         finally:
             self.wire.streams.discard(self.connection)
 
-    def _send(self, status: int, answer: Object, retry_after: int | None = None) -> None:
-        content = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        if retry_after is not None:
-            self.send_header("Retry-After", str(retry_after))
-        self.end_headers()
-        self.wfile.write(content)
 
-    def _break(self) -> None:
-        self.close_connection = True
-        self.connection.shutdown(socket.SHUT_RDWR)
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-
+class Server(loopback.Server):
     def __init__(self, wire: Wire) -> None:
-        super().__init__(("127.0.0.1", 0), type("Bound", (Handler,), {"wire": wire}))
+        super().__init__(Handler, wire=wire)
         self.wire = wire
-        self.failures: list[BaseException] = []
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        failure = sys.exc_info()[1]
-        assert failure is not None
-        if not isinstance(failure, OSError):  # OSError: the client went away
-            self.failures.append(failure)
 
     def sever(self) -> int:
         """Breaks every stream that is open, and says how many."""

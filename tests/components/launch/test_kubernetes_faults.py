@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from components.launch.cluster import Patience
 from components.launch.outcomes import Outcome
-from components.launch.watching import Patience
 from model.errors import UserError
 from tests.components.launch.cluster_cases import cluster, job, launcher, nothing_left, run
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
@@ -33,9 +33,10 @@ def cloud(tmp_path: Path) -> Iterator[Kubernetes]:
 
 
 @pytest.fixture
-def aside() -> Iterator[Aside]:
+def aside(tmp_path: Path) -> Iterator[Aside]:
     with ThreadPoolExecutor(1) as pool:
         yield lambda launcher, spec: pool.submit(run, launcher, spec)
+        (tmp_path / "go").touch()  # also of a test that failed before: the pool waits for the job
 
 
 WIRE = {
@@ -83,7 +84,7 @@ def test_a_failure_is_known_from_the_pods_although_their_view_is_behind(cloud: K
 
 def test_a_forgotten_version_is_listed_again(cloud: Kubernetes, aside: Aside, tmp_path: Path) -> None:
     ending = aside(launcher(cloud), job(tmp_path))
-    cloud.until(lambda: cloud.logged("trains"))
+    cloud.until(lambda: cloud.logged("trains") and len(cloud.wire.streams) == 3)  # two watches and a log
     listed = cloud.wire.requests.count("list pods")
     cloud.store.compact()
     cloud.server.sever()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from components.launch.cluster import Patience
 from components.launch.job import JobSpec
 from components.launch.kubernetes import KubernetesLauncher
 from components.launch.trainjob import runtime
-from components.launch.watching import Patience
 from tests.components.launch.cluster_cases import nothing_left, run, settings
 from tests.components.launch.kubernetes_api import Kubernetes
 from tests.components.launch.small_jobs import no_rank_lives

@@ -11,7 +11,6 @@ import yaml
 from components import provenance
 from pipelines.cli import main
 from pipelines.cluster import api, run, schedule
-from pipelines.cluster.calls import Patience
 from pipelines.compile import compile_pipeline
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
@@ -21,7 +20,7 @@ from tests.components.launch.kubernetes_api import Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 
 # As short as loopback allows; what is long enough to never be met says so.
-QUICK = Patience(api=20.0, settle=0.3, claim=30.0, poll=0.02, first=0.01, longest=0.1)
+QUICK = api.Patience(api=20.0, settle=0.3, claim=30.0, poll=0.02, first=0.01, longest=0.1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from tests.components.launch.kubernetes_api import Kubernetes
-from tests.components.launch.kubernetes_wire import Fault, Refused
+from tests.loopback import Fault, Refused
 from tests.pipelines.cluster.kubeflow_http import Call, Server, Wire
 from tests.pipelines.cluster.kubeflow_runs import FINAL, Break, Engine, now
 from tests.pipelines.cluster.kubeflow_shapes import build, plain
@@ -39,27 +39,23 @@ class Kubeflow:
         self.wire = Wire(self.answer)
         self.server = Server(self.wire)
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True),
-            threading.Thread(target=self._run, daemon=True),
-        ]
+        self._engine = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "Kubeflow":
-        for thread in self._threads:
-            thread.start()
+        self.server.start()
+        self._engine.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self._threads[1].join(timeout=30)
-        assert not self._threads[1].is_alive(), "the engine of the stand-in hangs"
+        self.server.stop()
+        self._engine.join(timeout=30)
+        assert not self._engine.is_alive(), "the engine of the stand-in hangs"
         assert self.server.failures == [], "the server of the stand-in broke"
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_address[1]}"
+        return self.server.url
 
     @property
     def runs(self) -> list[Object]:

@@ -42,7 +42,7 @@ def test_it_runs_with_its_parameters_and_is_followed_to_its_end(
     kubeflow.hold("collect")
     with ThreadPoolExecutor(1) as pool:
         # Nothing is finished when it is looked at first.
-        pool.submit(kubeflow.until, lambda: kubeflow.wire.calls.count("get_run") > 2).add_done_callback(
+        pool.submit(kubeflow.until, lambda: kubeflow.wire.requests.count("get_run") > 2).add_done_callback(
             lambda _: kubeflow.release()
         )
         assert lingbot("run", "--profile", "here.yaml") == 0
@@ -162,7 +162,7 @@ def test_files_of_this_machine_are_refused_before_anything_is_sent(
 ) -> None:
     assert lingbot("run", "--profile", "here.yaml", "--dataset", str(tmp_path)) == 2
     assert f"ingest.dataset is '{tmp_path}', a file of this machine" in capsys.readouterr().err
-    assert kubeflow.wire.calls == []
+    assert kubeflow.wire.requests == []
 
 
 def test_the_data_of_a_tag_is_put_where_pods_read(

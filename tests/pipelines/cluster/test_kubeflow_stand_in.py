@@ -80,4 +80,4 @@ def test_lists_are_read_to_their_last_page(
         kfp.read(kfp.experiments.experiment_service_create_experiment, "making one", {"display_name": name})
     listed = kfp.pages(kfp.experiments.experiment_service_list_experiments, "listing", "experiments")
     assert [found["display_name"] for found in listed] == names
-    assert kubeflow.wire.calls.count("list_experiments") == 3
+    assert kubeflow.wire.requests.count("list_experiments") == 3

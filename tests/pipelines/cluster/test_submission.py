@@ -137,7 +137,7 @@ def test_what_may_have_been_done_is_waited_for_before_it_is_asked_again(
     kubeflow.fail("create_run", status=-1)
     run_id = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=60.0)))
     assert [run["run_id"] for run in kubeflow.engine.runs.values()] == [run_id]
-    assert kubeflow.wire.calls.count("create_run") == 1
+    assert kubeflow.wire.requests.count("create_run") == 1
 
 
 def test_of_two_that_saw_no_claim_one_gets_it(
@@ -167,4 +167,4 @@ def test_an_api_that_is_away_is_waited_for_and_then_said(kubeflow: Kubeflow, kfp
 def test_what_the_api_does_not_take_is_said(kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path) -> None:
     with pytest.raises(UserError, match="parameter wheel_parameters is not an input of the pipeline"):
         submit_once(KEY, package, {"wheel_parameters": {}}, kfp=kfp)
-    assert kubeflow.wire.calls.count("create_run") == 1
+    assert kubeflow.wire.requests.count("create_run") == 1
