@@ -32,6 +32,7 @@ ELSEWHERE = [
 ]
 STORE = {"dev": ["minio:9000"], "prod": ["internet:443"]}
 API = ["internet:443", "internet:6443", "cluster address:443", "cluster address:6443"]
+KUBEFLOW = ["kubeflow:8080", "kubeflow:8887", "kubeflow:8888", "kubeflow:9000"]
 BUS = ["lingbot-event-bus:4222", "lingbot-event-bus:6222"]
 
 
@@ -59,7 +60,7 @@ def wanted(overlay: str) -> dict[str, list[str]]:
         "lingbot-event-sensor": ["lingbot-event-bus:4222", *API],
         "lingbot-trigger": ["kubeflow:8888", *store],
         "training": ["training:29500", "training:41234", "lingbot-mlflow:5000", *store],
-        "step": ["kubeflow:8080", "kubeflow:8887", "kubeflow:8888", "kubeflow:9000", "lingbot-mlflow:5000", *API, *store],
+        "step": [*KUBEFLOW, "lingbot-mlflow:5000", *API, *store],
         "pod of nobody": [],
     }
     dns = ["kube-system:53", "kube-system:53/UDP"]

@@ -66,9 +66,7 @@ def _open(policies: list[Object], direction: str, pod: Peer, other: Peer, port: 
     if not pod.governed:
         return True
     selecting = [
-        policy
-        for policy in policies
-        if direction in _directions(policy) and selects(policy["podSelector"], pod.labels)
+        policy for policy in policies if direction in _directions(policy) and selects(policy["podSelector"], pod.labels)
     ]
     rules = [rule for policy in selecting for rule in policy.get(direction) or []]
     side = "to" if direction == "egress" else "from"
