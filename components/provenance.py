@@ -20,6 +20,9 @@ from model.errors import UserError
 SCHEMA_VERSION = 2  # 1 had no images, and of the data no digests
 # What DVC writes into a checkout is a result, not code: it makes no run dirty.
 RESULTS = ("dvc.lock", "metrics", "plots")
+# A file that git does not know is code in these folders alone. Beside them lies what commands were told to write: a
+# recording, a bundle, a key. No step reads it unless a parameter names it, and no record may hold it.
+CODE = ("pipelines", "components", "model")
 IMAGE = "LINGBOT_IMAGE"  # the image that this process runs in, by digest where its pod says so
 COMMIT = "LINGBOT_COMMIT"  # the commit that this process' image was built from: an image has no git
 # What of the processor changes results or speed: the widest arithmetic that libraries choose by.
@@ -63,7 +66,7 @@ def code_state() -> CodeState:
     Raises:
         UserError: LINGBOT_COMMIT is no commit.
     """
-    found = Git(state.checkout()).state(without=RESULTS)
+    found = Git(state.checkout()).state(without=RESULTS, new_in=CODE)
     return found if found.commit else CodeState(commit=built_from(), dirty=None)
 
 

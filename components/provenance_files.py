@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from components import kept, records, state
 from components.adapters.versioning import Git
 from components.liveness import current_run
-from components.provenance import SCHEMA_VERSION, code_record, code_state, image_here, provenance
+from components.provenance import CODE, SCHEMA_VERSION, code_record, code_state, image_here, provenance
 from model.errors import UserError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def read_beside_bundle(bundle_digest: str, digest: str) -> dict[str, Any]:
 
 
 def _changes(record: Mapping[str, Any]) -> str | None:
-    return Git(state.checkout()).diff() if record["code"]["dirty"] is not None else None
+    return Git(state.checkout()).diff(new_in=CODE) if record["code"]["dirty"] is not None else None
 
 
 def _to_bytes(record: Mapping[str, Any]) -> bytes:

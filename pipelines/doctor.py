@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 from components import state
 from components.adapters.versioning import Git
+from components.provenance import code_state
 from model.errors import UserError
 
 RUN, REPRODUCE, PROMOTE = "run", "reproduce", "promote and serve"
@@ -153,7 +154,7 @@ def _git() -> Iterator[Finding]:
         )
         return
     identity = git.succeeds("var", "GIT_AUTHOR_IDENT")
-    code = git.state()
+    code = code_state()
     found = f"commit {str(code.commit)[:12]}" + (f", {len(code.changed)} files changed" if code.dirty else "")
     yield Finding(
         journey=REPRODUCE,

@@ -31,7 +31,7 @@ class CodeState:
 
     Attributes:
         commit: full hash of HEAD; None outside of a git checkout (an image, an unpacked archive).
-        dirty: sha256 over everything that differs from the commit and is not ignored; None when nothing does.
+        dirty: sha256 over everything that differs from the commit and counts; None when nothing does.
         changed: the paths that differ.
     """
 
@@ -74,12 +74,13 @@ class Git:
         if not self.is_checkout:
             raise UserError(f"{self.root} is no git checkout with a commit: clone the project to work with its tags.")
 
-    def state(self, without: Sequence[str] = ()) -> CodeState:
-        """Commit and difference to it of the working tree; files that git ignores, or below `without`, do not count."""
+    def state(self, without: Sequence[str] = (), new_in: Sequence[str] = (".",)) -> CodeState:
+        """Commit and difference to it of the working tree; files that git ignores, or below `without`, do not count,
+        and files that git does not know count below `new_in` alone."""
         if not self.is_checkout:
             return CodeState(commit=None, dirty=None)
         changed = self.run("diff", "--name-only", "-z", "HEAD").split("\0")
-        added = self.run("ls-files", "--others", "--exclude-standard", "-z").split("\0")
+        added = self._new_files(new_in)
         left_out = tuple(f"{path}/" for path in without)
         paths = sorted({path for path in (*changed, *added) if path and not f"{path}/".startswith(left_out)})
         digest = hashlib.sha256()
@@ -91,8 +92,15 @@ class Git:
             commit=self.run("rev-parse", "HEAD"), dirty=digest.hexdigest() if paths else None, changed=tuple(paths)
         )
 
-    def diff(self) -> str:
-        """Everything that differs from HEAD and is not ignored, new files too, as `apply` takes it.
+    def _new_files(self, folders: Sequence[str]) -> list[str]:
+        """Files that git neither knows nor ignores, below these folders."""
+        if not folders:
+            return []  # git would take that for all of them
+        found = self.run("ls-files", "--others", "--exclude-standard", "-z", "--", *folders)
+        return [path for path in found.split("\0") if path]
+
+    def diff(self, new_in: Sequence[str] = (".",)) -> str:
+        """Everything that differs from HEAD, with the new files below `new_in`, as `apply` takes it.
 
         Bytes that are no UTF-8 are kept as surrogates (errors="surrogateescape").
         """
@@ -106,7 +114,9 @@ class Git:
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(objects),
             }
             self.run("read-tree", "HEAD", environment=aside)
-            self.run("add", "--all", environment=aside)
+            self.run("add", "--update", environment=aside)
+            if added := self._new_files(new_in):
+                self.run("--literal-pathspecs", "add", "--", *added, environment=aside)
             command = ["git", "diff", "--cached", "--binary", "--no-color", "--no-ext-diff", "HEAD"]
             found = subprocess.run(command, cwd=self.root, env=aside, capture_output=True, check=True)
         return found.stdout.decode("utf-8", errors="surrogateescape")

@@ -29,7 +29,7 @@ from components import state
 from components.adapters.versioning import TELEMETRY_OFF, Git
 from components.exchange import MANIFEST, read_export
 from components.liveness import is_held
-from components.provenance import package_versions
+from components.provenance import CODE, package_versions
 from components.steps import maker
 from model.errors import UserError
 from pipelines.parameters import PLAIN
@@ -271,8 +271,11 @@ def _run_dag(target: Target, place: _Place, options: Sequence[str]) -> Result:
     if failure and (not finished.issuperset(target.result.digests) or not finished):
         raise failure
     (record,) = records
-    again = of_run(record)
-    return dataclasses.replace(again, name="the reproduction", parameters=target.result.parameters)
+    again = dataclasses.replace(of_run(record), name="the reproduction", parameters=target.result.parameters)
+    first = target.result.commit
+    if first and checkout().succeeds("diff", "--quiet", first, target.commit, "--", *CODE):
+        return dataclasses.replace(again, commit=first)  # a release is a commit of its own, with the same code in it
+    return again
 
 
 def _run_steps(target: Target, place: _Place, steps: Sequence[str], options: Sequence[str]) -> Result:

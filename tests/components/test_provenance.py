@@ -76,20 +76,24 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
 
 def test_the_changes_of_a_dirty_tree_are_kept_and_can_be_applied(tree: Git, tmp_path: Path) -> None:
     (tree.root / "code.py").write_bytes(b"a = 2\nname = '\xe8'\n")
-    (tree.root / "new.bin").write_bytes(bytes(range(256)))
+    (tree.root / "model").mkdir()
+    (tree.root / "model" / "new.bin").write_bytes(bytes(range(256)))
+    (tree.root / "key1").write_text("lbk_secret")  # `lingbot keys add robot-1 > key1`
     before = tree.run("status", "--porcelain")
     write_for_run("a-run", provenance({"seed": 1}))
     assert tree.run("status", "--porcelain") == before, "asking changes nothing"
     kept = read_for_run("a-run")
-    assert kept is not None and kept["run"] == "a-run" and kept["code"]["changed"] == ["code.py", "new.bin"]
+    assert kept is not None and kept["run"] == "a-run" and kept["code"]["changed"] == ["code.py", "model/new.bin"]
+    assert "secret" not in kept["diff"]
     with tree.worktree("HEAD", tmp_path / "other") as other:
         other.apply(kept["diff"])
         assert (other.root / "code.py").read_bytes() == (tree.root / "code.py").read_bytes()
-        assert (other.root / "new.bin").read_bytes() == bytes(range(256))
-        assert other.state().dirty == tree.state().dirty
+        assert (other.root / "model" / "new.bin").read_bytes() == bytes(range(256))
+        assert other.state().dirty == kept["code"]["dirty"]
 
 
 def test_a_clean_tree_has_no_changes_to_keep(tree: Git) -> None:
+    (tree.root / "compare.html").write_text("what a command was told to write makes no run dirty")
     write_for_run("a-run", provenance({}))
     kept = read_for_run("a-run")
     assert kept is not None and kept["diff"] is None and kept["code"]["dirty"] is None

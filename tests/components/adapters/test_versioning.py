@@ -44,6 +44,20 @@ def test_state_sees_what_differs_and_nothing_else(git: Git) -> None:
     assert git.state() == clean
 
 
+def test_new_files_count_where_they_are_asked_for(git: Git, tmp_path: Path) -> None:
+    (git.root / "package").mkdir()
+    (git.root / "key1").write_text("lbk_secret")
+    assert git.state(new_in=("package", "missing")) == git.state(new_in=()) == git.state(without=["key1"])
+    (git.root / "code.py").write_text("a = 2\n")
+    (git.root / "package" / "[new] ü.py").write_text("b = 1\n")
+    assert git.state(new_in=("package",)).changed == ("code.py", "package/[new] ü.py")
+    kept = git.diff(new_in=("package",))
+    assert "secret" not in kept and "secret" in git.diff()
+    with git.worktree("HEAD", tmp_path / "other") as other:
+        other.apply(kept)
+        assert other.state() == git.state(new_in=("package",))
+
+
 def test_outside_of_git(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     outside = Git(tmp_path / "plain")

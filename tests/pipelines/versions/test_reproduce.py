@@ -36,6 +36,7 @@ def test_an_experiment_comes_out_bitwise_equal(released) -> None:
     comparison = json.loads((released.home / "reproductions" / name / "comparison.json").read_text())
     assert comparison["outcome"] == "bitwise equal" and comparison["parameters"] == {}
     assert all(comparison["steps"].values())
+    assert comparison["code"]["first"] == comparison["code"]["second"], "the release's commit has the same code"
     assert not (released.home / "not to be used").exists()
     assert Git(released.root).run("worktree", "list").count("\n") == 0
 
