@@ -32,7 +32,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     dataset = LeRobotDataset.open(inputs["dataset"])
     segments: dict[int, list[Segment]] = {}
     for row in read_annotations(inputs["annotations"]):
-        segment = Segment(start=row["start"], end=row["end"], sub_task=row["sub_task"] or "")
+        segment = Segment(start=row["start"], end=row["end"], sub_task=row["sub_task"] or "", task=row["task"] or "")
         segments.setdefault(row["episode"], []).append(segment)
     meta = pack(
         dataset,

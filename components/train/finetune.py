@@ -97,7 +97,7 @@ def train(
     policy = seeded_policy(config, parameters.seed).train()
     policy.load_state_dict(load_file(inputs["checkpoint"] / WEIGHTS), strict=True)
     tokenizer = InstructionTokenizer.load(inputs["checkpoint"] / TOKENIZER)
-    recipe.check_lengths(recipe.instructions(sets, parameters.sub_task_share), config, tokenizer)
+    recipe.check_lengths(recipe.instructions(sets, parameters), config, tokenizer)
     mixture = pretrained.get(MIXTURE, [])
     prepared = recipe.preparation(packed, config, pretrained["normalization"], tokenizer, by_role=bool(mixture))
     favourite = task_number(packed, parameters.task)
@@ -160,13 +160,18 @@ def model_card(
     others = ", ".join(f"'{t}'" for i, t in enumerate(meta.tasks) if i != favourite) or "none"
     beside = "; ".join(f"{one['robot']} {one['share']:.0%}, {one['train_episodes']} episodes" for one in mixture)
     pretrained = f"- Pretrained on a mixture: {beside}.\n" if mixture else ""
-    sub_tasks = f"- Instructions: {parameters.sub_task_share:.0%} of the annotated samples by their sub-task.\n"
+    told = (
+        (parameters.sub_task_share, "of the annotated samples by their sub-task"),
+        (parameters.task_text_share, "of the others by what was annotated for their whole episode"),
+    )
+    shares = ", ".join(f"{share:.0%} {which}" for share, which in told if share)
+    instructions = f"- Instructions: {shares}.\n" if shares else ""
     return f"""# LingBot-VLA policy for {meta.robot}
 
 - Architecture: LingBot-VLA, preset `{policy.config.name}`, {parameter_count(policy):,} parameters, chunks of \
 {policy.config.horizon} actions at {meta.fps:g} Hz.
 {pretrained}- Fine-tuned on: '{meta.tasks[favourite]}', with a share of {parameters.replay:g} of other tasks ({others}).
-{sub_tasks if parameters.sub_task_share else ""}\
+{instructions}\
 - Data: {counts["train_episodes"]} training episodes ({hours:.2f} h), {counts["quarantined"]} quarantined, \
 {counts["holdout_episodes"]} held out.
 - Cameras: {", ".join(meta.cameras)} at {meta.image_size} px.

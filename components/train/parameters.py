@@ -40,6 +40,8 @@ class TrainingParameters:
         expert_shard: with fsdp, processes that share one copy of the action expert; 0: all that share the policy's.
         sub_task_share: of the samples whose frame is annotated, the share whose instruction is the sub-task of that
             frame instead of the task.
+        task_text_share: of the samples that keep the task, and whose episode has an annotated text of its own, the
+            share whose instruction is that text.
     """
 
     steps: int
@@ -76,11 +78,13 @@ class TrainingParameters:
     replicate: int = 1
     expert_shard: int = 0
     sub_task_share: float = 0.0
+    task_text_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UserError(f"steps is {self.steps}: a training takes at least 1 step.")
-        for name in ("early_fraction", "state_dropout", "saturation", "view_dropout", "sub_task_share"):
+        shares = ("early_fraction", "state_dropout", "saturation", "view_dropout", "sub_task_share", "task_text_share")
+        for name in shares:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} is {getattr(self, name)}: it is a share, so choose 0 to 1.")
         if not 0 <= self.crop < 1:

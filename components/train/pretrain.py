@@ -88,7 +88,7 @@ def train(
     from model.data.sampler import task_shares
 
     sets = open_sets(inputs, parameters.mixture)
-    sentences = recipe.instructions(sets, parameters.sub_task_share)
+    sentences = recipe.instructions(sets, parameters)
     start = find_start(parameters.preset, parameters.initial_checkpoint, sentences, parameters.dimensions)
     config = recipe.fit_config(
         start.config,

@@ -26,22 +26,29 @@ if TYPE_CHECKING:
 TEXT_MARGIN = 4  # tokens beyond the longest training instruction, so that a rephrased one is not cut
 
 
-def instructions(sets: Sequence[TrainingSet], sub_task_share: float) -> list[str]:
+def instructions(sets: Sequence[TrainingSet], parameters: TrainingParameters) -> list[str]:
     """The sentences that a training may show the policy.
 
     Raises:
-        UserError: sub-tasks are asked for, and no set has any.
+        UserError: annotated texts are asked for, and no set has any.
     """
-    tasks = [task for one in sets for task in one.packed.meta.tasks]
-    if not sub_task_share:
-        return tasks
-    sub_tasks = [sub_task for one in sets for sub_task in one.packed.meta.sub_tasks]
-    if not sub_tasks:
-        raise UserError(
-            f"sub_task_share is {sub_task_share:g}, but {sets[0].packed.folder} has no annotated sub-task: annotate "
-            "the dataset before it is packed, or set sub_task_share=0."
-        )
-    return tasks + sub_tasks
+    metas = [one.packed.meta for one in sets]
+    sentences = [task for meta in metas for task in meta.tasks]
+    for name, share, texts, missing in (
+        ("sub_task_share", parameters.sub_task_share, [meta.sub_tasks for meta in metas], "annotated sub-task"),
+        (
+            "task_text_share", parameters.task_text_share, [meta.task_texts for meta in metas],
+            "annotated task text that differs from its own",
+        ),
+    ):  # fmt: skip
+        if share and not any(texts):
+            raise UserError(
+                f"{name} is {share:g}, but {sets[0].packed.folder} has no {missing}: annotate the dataset before it is "
+                f"packed (docs/annotation.md), or set {name}=0."
+            )
+        if share:
+            sentences += [text for of_set in texts for text in of_set]
+    return sentences
 
 
 def check_lengths(sentences: Sequence[str], config: "PolicyConfig", tokenizer: "InstructionTokenizer") -> None:
@@ -50,7 +57,7 @@ def check_lengths(sentences: Sequence[str], config: "PolicyConfig", tokenizer: "
     if tokenizer.length(longest) > config.text.max_length:
         raise UserError(
             f"the instruction '{longest}' takes {tokenizer.length(longest)} tokens, the pretrained policy reads "
-            f"{config.text.max_length}: pretrain with pretrain.sub_task_share above 0 too, or shorten the sentence."
+            f"{config.text.max_length}: pretrain with its share of such sentences above 0 too, or shorten the sentence."
         )
 
 
@@ -223,6 +230,8 @@ def _builder(
         tasks=prepared.tasks,
         sub_tasks=tuple(packed.meta.sub_tasks),
         sub_task_share=parameters.sub_task_share,
+        task_texts=tuple(packed.meta.task_texts),
+        task_text_share=parameters.task_text_share,
         state=prepared.state,
         action=prepared.action,
         goal_mean=np.array(prepared.goal_mean),

@@ -26,6 +26,7 @@ from model.data.packed_format import (
     read_arrow,
     read_json,
 )
+from model.data.packing_tables import NO_TEXT
 from model.data.prefetch import Prefetcher
 from model.data.step_table import StepTable
 from model.errors import UserError, unknown_name
@@ -86,6 +87,7 @@ class PackedDataset:
         meta = PackedMeta.load(folder)
         steps, places = read_arrow(folder / STEPS), read_arrow(folder / FRAMES)
         steps["split"] = steps["split"].astype(f"<U{len(HOLDOUT)}")
+        steps.setdefault("task_text", np.full(len(steps["task"]), NO_TEXT))  # schema 2
         shards = [_map(folder / name) for name in meta.files]
         for number, (name, shard) in enumerate(zip(meta.files, shards, strict=True)):
             last = (places["offset"] + places["size"])[places["file"] == number]
@@ -151,7 +153,7 @@ class PackedDataset:
 
         Returns:
             images u8 [B, V, H, W, 3] (zero where absent), image_mask bool [B, V], and what `StepTable.numbers` gives:
-            state, actions, action_pad, task, sub_task, goal, goal_mask, episode, frame.
+            state, actions, action_pad, task, sub_task, task_text, goal, goal_mask, episode, frame.
 
         Raises:
             SampleError: an image cannot be decoded; named by file, episode, frame and camera.

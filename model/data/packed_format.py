@@ -1,14 +1,15 @@
 """The packed folder: its files, its description, and its images (DESIGN section 2, "packed shards").
 
 meta.json           PackedMeta; its `codec` says how the frames are stored (frame_codecs)
-steps.arrow         one row a frame of every usable episode, in order: episode, frame, task, sub_task, split,
-                    state, action, goal, goal_mask
+steps.arrow         one row a frame of every usable episode, in order: episode, frame, task, sub_task, task_text,
+                    split, state, action, goal, goal_mask
 frames.arrow        one row a packed frame (every `stride`-th step): step (row of steps.arrow), episode, frame, and
                     for each view file, offset, size, crc (CRC-32 of the bytes); an absent view has size 0
 frames-NNNNN.bin    the frames, one after another
 statistics.json     statistics of the training split: state, action
 
-Schema 1 had JPEG frames alone, and no crc: it is read, its frames are not checked.
+Schema 1 had JPEG frames alone, and no crc: it is read, its frames are not checked. Schema 2 had no task_text: every
+episode has its own task alone.
 """
 
 import json
@@ -21,7 +22,7 @@ import numpy as np
 
 from model.errors import UserError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 META, STEPS, FRAMES, STATISTICS = "meta.json", "steps.arrow", "frames.arrow", "statistics.json"
 TRAIN, HOLDOUT = "train", "holdout"
 
@@ -39,8 +40,9 @@ class PackedMeta:
 
     `cameras` are the robot's, by role (high, left wrist, right wrist); V is their number. `fps` is of the steps and
     action chunks, `rate` = fps / stride of the packed frames (Hz). `sub_tasks` are the annotated sentences, of which a
-    step's `sub_task` is the number (-1: none). `left_out` are the episodes that could not be read, with the reason.
-    `counts`: episodes, train_episodes, holdout_episodes, quarantined, left_out, steps, frames.
+    step's `sub_task` is the number (-1: none); `task_texts` those of whole episodes that differ from the dataset's task,
+    of which a step's `task_text` is the number (-1: none). `left_out` are the episodes that could not be read, with the
+    reason. `counts`: episodes, train_episodes, holdout_episodes, quarantined, left_out, steps, frames.
     """
 
     schema_version: int
@@ -57,6 +59,7 @@ class PackedMeta:
     seed: int
     tasks: tuple[str, ...]
     sub_tasks: tuple[str, ...]
+    task_texts: tuple[str, ...]
     state_names: tuple[str, ...]
     action_names: tuple[str, ...]
     has_goal: bool
@@ -84,12 +87,14 @@ class PackedMeta:
             raise UserError(f"{folder} is not a packed dataset: it has no {META}; make one with `lingbot step pack`.")
         data = read_json(path)
         version = data.get("schema_version")
+        if version not in range(1, SCHEMA_VERSION + 1):
+            raise UserError(
+                f"{path}: schema_version is {version}, this code reads 1 to {SCHEMA_VERSION}; pack the dataset again."
+            )
         if version == 1:
             data |= {"codec": "jpeg", "video_crf": 18, "left_out": []}
-        elif version != SCHEMA_VERSION:
-            raise UserError(
-                f"{path}: schema_version is {version}, this code reads 1 and {SCHEMA_VERSION}; pack the dataset again."
-            )
+        if version <= 2:
+            data |= {"task_texts": []}
         names = [entry.name for entry in fields(cls)]
         missing = [name for name in names if name not in data]
         if missing:

@@ -102,10 +102,8 @@ def pack(
             progress.message("joining the frames, writing tables and statistics")
             files = join_episodes(jobs, scratch, output)
             split = split_episodes(tuple(arrays), settings.holdout_fraction, settings.seed)
-            tasks, sub_tasks = list_texts(arrays, segments)
-            columns = step_columns(
-                arrays, robot=robot, split=split, tasks=tasks, sub_tasks=sub_tasks, segments=segments
-            )
+            texts = list_texts(arrays, segments)
+            columns = step_columns(arrays, robot=robot, split=split, texts=texts, segments=segments)
             write_arrow(output / STEPS, columns)
             statistics = training_statistics(arrays, split)
             write_json(output / STATISTICS, {key: value.to_json() for key, value in statistics.items()})
@@ -123,8 +121,9 @@ def pack(
                 rate=dataset.info.fps / stride,
                 stride=stride,
                 seed=settings.seed,
-                tasks=tasks,
-                sub_tasks=sub_tasks,
+                tasks=texts.tasks,
+                sub_tasks=texts.sub_tasks,
+                task_texts=texts.task_texts,
                 state_names=tuple(robot.state_names),
                 action_names=tuple(robot.action_names),
                 has_goal=bool(columns["goal_mask"].any()),

@@ -1,4 +1,4 @@
-"""Packing, the numbers: the table of steps (state, action, split, sub-task, hindsight goal) and its statistics."""
+"""Packing, the numbers: the table of steps (state, action, split, texts, hindsight goal) and its statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,40 @@ if TYPE_CHECKING:
     from model.data.lerobot import EpisodeArrays
     from model.robots import Robot
 
-NO_SUB_TASK = -1
+NO_TEXT = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """An annotated stretch of an episode: frames start to end (exclusive) and its sub-task sentence, "" for none."""
+    """An annotated stretch of an episode: frames start to end (exclusive), and the sentences of it, "" for none.
+
+    `task` is that of the whole episode: an episode's segments have the same.
+    """
 
     start: int
     end: int
     sub_task: str
+    task: str = ""
 
 
-def list_texts(
-    arrays: Mapping[int, "EpisodeArrays"], segments: Mapping[int, Sequence[Segment]]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tasks and the sub-tasks of these episodes, sorted; their numbers are their places."""
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The sentences of the episodes, sorted; their numbers are their places.
+
+    `tasks` are the dataset's own, `sub_tasks` and `task_texts` annotated ones, of segments and of whole episodes.
+    """
+
+    tasks: tuple[str, ...]
+    sub_tasks: tuple[str, ...]
+    task_texts: tuple[str, ...]
+
+
+def list_texts(arrays: Mapping[int, "EpisodeArrays"], segments: Mapping[int, Sequence[Segment]]) -> Texts:
+    """The texts of these episodes."""
     tasks = {entry.task for entry in arrays.values()}
     sub_tasks = {part.sub_task for episode in arrays for part in segments.get(episode, ())} - {""}
-    return tuple(sorted(tasks)), tuple(sorted(sub_tasks))
+    written = {_task_text(entry.task, segments.get(episode, ())) for episode, entry in arrays.items()} - {""}
+    return Texts(tasks=tuple(sorted(tasks)), sub_tasks=tuple(sorted(sub_tasks)), task_texts=tuple(sorted(written)))
 
 
 def training_statistics(arrays: Mapping[int, "EpisodeArrays"], split: Mapping[int, str]) -> dict[str, Statistics]:
@@ -50,8 +65,7 @@ def step_columns(
     *,
     robot: "Robot",
     split: Mapping[int, str],
-    tasks: Sequence[str],
-    sub_tasks: Sequence[str],
+    texts: Texts,
     segments: Mapping[int, Sequence[Segment]],
 ) -> dict[str, np.ndarray]:
     """The columns of steps.arrow: one row a frame, episodes in the order of `arrays`."""
@@ -62,8 +76,9 @@ def step_columns(
         row = {
             "episode": np.full(length, episode, np.int64),
             "frame": np.arange(length, dtype=np.int64),
-            "task": np.full(length, tasks.index(entry.task), np.int64),
-            "sub_task": _sub_task_numbers(length, segments.get(episode, ()), sub_tasks),
+            "task": np.full(length, texts.tasks.index(entry.task), np.int64),
+            "sub_task": _sub_task_numbers(length, segments.get(episode, ()), texts.sub_tasks),
+            "task_text": np.full(length, _number(_task_text(entry.task, segments.get(episode, ())), texts.task_texts)),
             "split": np.full(length, split[episode]),
             "state": entry.state,
             "action": entry.action,
@@ -89,8 +104,17 @@ def episode_goals(entry: "EpisodeArrays", robot: "Robot") -> tuple[np.ndarray, n
 
 
 def _sub_task_numbers(length: int, segments: Sequence[Segment], sub_tasks: Sequence[str]) -> np.ndarray:
-    numbers = np.full(length, NO_SUB_TASK, np.int64)
+    numbers = np.full(length, NO_TEXT, np.int64)
     for segment in segments:
-        if segment.sub_task:
-            numbers[segment.start : segment.end] = sub_tasks.index(segment.sub_task)
+        numbers[segment.start : segment.end] = _number(segment.sub_task, sub_tasks)
     return numbers
+
+
+def _task_text(task: str, segments: Sequence[Segment]) -> str:
+    """What was annotated for the whole episode; "" where that says no more than the dataset's own `task`."""
+    text = segments[0].task if segments else ""
+    return "" if text == task else text
+
+
+def _number(text: str, texts: Sequence[str]) -> int:
+    return texts.index(text) if text else NO_TEXT

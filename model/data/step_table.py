@@ -12,7 +12,7 @@ import numpy as np
 from model.data.packed_format import HOLDOUT, TRAIN
 from model.errors import UserError, unknown_name
 
-LABELS = ("task", "sub_task", "goal", "goal_mask", "episode", "frame")
+LABELS = ("task", "sub_task", "task_text", "goal", "goal_mask", "episode", "frame")
 
 
 class StepTable:
@@ -82,8 +82,8 @@ class StepTable:
 
         Returns:
             state f32 [B, S], actions f32 [B, T, A] from the row's own frame on at the dataset's rate (the last one
-            repeated past the end of the episode), action_pad bool [B, T] (True past the end), task and sub_task int64
-            [B], goal f32 [B, 3], goal_mask bool [B], episode and frame int64 [B].
+            repeated past the end of the episode), action_pad bool [B, T] (True past the end), task, sub_task and
+            task_text int64 [B], goal f32 [B, 3], goal_mask bool [B], episode and frame int64 [B].
         """
         at = self.frames["step"][rows]
         chunk = at[:, None] + np.arange(horizon)

@@ -73,8 +73,9 @@ class UnpackedDataset:
         left_out = LeftOut(dataset.root, settings.unreadable_episodes, progress)
         arrays = read_arrays(dataset, robot, quarantined, left_out)
         split = split_episodes(tuple(arrays), settings.holdout_fraction, settings.seed)
-        self.tasks, sub_tasks = list_texts(arrays, segments)
-        steps = step_columns(arrays, robot=robot, split=split, tasks=self.tasks, sub_tasks=sub_tasks, segments=segments)
+        texts = list_texts(arrays, segments)
+        self.tasks = texts.tasks
+        steps = step_columns(arrays, robot=robot, split=split, texts=texts, segments=segments)
         self.stride = packing_stride(dataset.info.fps, settings.rate)
         self.table = StepTable(dataset.root, steps, np.flatnonzero(steps["frame"] % self.stride == 0))
         self.statistics = training_statistics(arrays, split)

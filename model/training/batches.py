@@ -52,7 +52,8 @@ class BatchBuilder:
     `token_mean` and `token_std`, broadcast to [V, N, C], standardise the teacher's tokens; without them the tokens are
     taken as they are. `subtract` makes actions differences to the state. `name` is the data's, for messages. A share of
     the samples, `sub_task_share`, is told the sub-task of its frame (of `sub_tasks`) instead of the task; a frame
-    without one keeps the task.
+    without one keeps the task. Of those that keep it, a share `task_text_share` is told the annotated text of the whole
+    episode (of `task_texts`), where there is one.
     """
 
     config: PolicyConfig
@@ -72,6 +73,8 @@ class BatchBuilder:
     name: str = "packed set"
     sub_tasks: tuple[str, ...] = ()
     sub_task_share: float = 0.0
+    task_texts: tuple[str, ...] = ()
+    task_text_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.augmentation.crop and self.tokens is not None:
@@ -103,8 +106,12 @@ class BatchBuilder:
         drawn = self.augmentation.draw(len(rows), self.config.dimensions, views, size, random).of(mine)
         raw = {**raw, "image_mask": self.augmentation.views(raw["image_mask"], drawn)}
         # drawn last, and only where it is asked for: the draws above stay as they are without
-        by_sub_task = random.random(len(rows))[mine] < self.sub_task_share if self.sub_task_share else None
-        ids, token_mask = self._text(raw, by_sub_task)
+        told = {
+            name: random.random(len(rows))[mine] < share
+            for name, share in (("sub_task", self.sub_task_share), ("task_text", self.task_text_share))
+            if share
+        }
+        ids, token_mask = self._text(raw, told)
         state = self.augmentation.state(self.state(raw["state"]), drawn)
         inputs = Inputs(
             images=torch.from_numpy(self.augmentation.images(raw["images"], drawn)),
@@ -125,11 +132,13 @@ class BatchBuilder:
         )
         return inputs, targets
 
-    def _text(self, raw: Mapping[str, np.ndarray], by_sub_task: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _text(self, raw: Mapping[str, np.ndarray], told: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Token ids and mask of the instructions: `told` says for each annotated text which samples may get it."""
         sentences = [self.tasks[task] for task in raw["task"]]
-        if by_sub_task is not None:
-            for place in np.flatnonzero(by_sub_task & (raw["sub_task"] >= 0)):
-                sentences[place] = self.sub_tasks[raw["sub_task"][place]]
+        for name, texts in (("task_text", self.task_texts), ("sub_task", self.sub_tasks)):
+            if name in told:
+                for place in np.flatnonzero(told[name] & (raw[name] >= 0)):
+                    sentences[place] = texts[raw[name][place]]
         return self.tokenizer.encode(sentences, self.config.text.max_length)
 
     def _teacher(self, raw: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:

@@ -70,6 +70,8 @@ def test_quarantine_and_annotations_are_applied(output: Path) -> None:
     assert sorted(set(packed.frames["episode"])) == [0, 2, 3]
     assert packed.meta.sub_tasks == ("move the right arm to the cube",)
     assert packed.frames["sub_task"][:8].tolist() == [-1, -1, 0, 0, 0, 0, -1, -1]
+    assert packed.meta.task_texts == ("lift the cube",), "what was annotated for the whole episode"
+    assert packed.batch(np.array([0, 7, len(packed) - 1]), 1)["task_text"].tolist() == [0, 0, -1]
 
 
 def test_images_states_and_goals_are_those_of_the_dataset(inputs: dict[str, Path], output: Path) -> None:

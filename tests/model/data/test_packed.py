@@ -30,8 +30,8 @@ def test_batch_shapes_and_dtypes(folder: Path) -> None:
     expected = {
         "images": ("uint8", (3, 3, 16, 16, 3)), "image_mask": ("bool", (3, 3)), "state": ("float32", (3, 14)),
         "actions": ("float32", (3, 6, 14)), "action_pad": ("bool", (3, 6)), "task": ("int64", (3,)),
-        "sub_task": ("int64", (3,)), "goal": ("float32", (3, 3)), "goal_mask": ("bool", (3,)),
-        "episode": ("int64", (3,)), "frame": ("int64", (3,)),
+        "sub_task": ("int64", (3,)), "task_text": ("int64", (3,)), "goal": ("float32", (3, 3)),
+        "goal_mask": ("bool", (3,)), "episode": ("int64", (3,)), "frame": ("int64", (3,)),
     }  # fmt: skip
     assert {key: (str(value.dtype), value.shape) for key, value in batch.items()} == expected
 
@@ -111,7 +111,7 @@ def test_a_set_of_the_first_schema_is_read(folder: Path, tmp_path: Path) -> None
     """It had JPEGs alone, and no checksums."""
     shutil.copytree(folder, tmp_path / "old")
     meta = json.loads((folder / "meta.json").read_text())
-    for name in ("codec", "video_crf", "left_out"):
+    for name in ("codec", "video_crf", "left_out", "task_texts"):
         del meta[name]
     (tmp_path / "old/meta.json").write_text(json.dumps(meta | {"schema_version": 1}))
     columns = read_arrow(folder / "frames.arrow")
@@ -120,6 +120,19 @@ def test_a_set_of_the_first_schema_is_read(folder: Path, tmp_path: Path) -> None
     old, new = PackedDataset.open(tmp_path / "old"), PackedDataset.open(folder)
     assert old.meta.codec == "jpeg"
     assert (old.images(np.arange(len(old))) == new.images(np.arange(len(new)))).all()
+
+
+def test_a_set_of_the_second_schema_has_no_texts_of_whole_episodes(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "old")
+    meta = json.loads((folder / "meta.json").read_text())
+    del meta["task_texts"]
+    (tmp_path / "old/meta.json").write_text(json.dumps(meta | {"schema_version": 2}))
+    columns = read_arrow(folder / "steps.arrow")
+    del columns["task_text"]
+    write_arrow(tmp_path / "old/steps.arrow", columns)
+    old, new = PackedDataset.open(tmp_path / "old"), PackedDataset.open(folder)
+    assert old.meta.task_texts == () and set(old.batch(np.arange(5), 2)["task_text"].tolist()) == {-1}
+    assert (old.batch(np.arange(5), 2)["actions"] == new.batch(np.arange(5), 2)["actions"]).all()
 
 
 @pytest.mark.parametrize("codec", CODECS)

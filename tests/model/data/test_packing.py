@@ -95,6 +95,28 @@ def test_segments_become_sub_tasks(tmp_path: Path) -> None:
     assert packed.frames["sub_task"][:7].tolist() == [-1, -1, 0, 0, 0, -1, -1]
 
 
+def test_an_episodes_text_is_kept_where_it_differs_from_its_task(tmp_path: Path) -> None:
+    def segment(start: int, task: str) -> Segment:
+        return Segment(start=start, end=start + 2, sub_task="", task=task)
+
+    own = MemoryDataset().episodes[2].instruction
+    meta = pack_memory(
+        tmp_path,
+        segments={
+            0: [segment(2, "tidy the table"), segment(5, "tidy the table")],
+            1: [segment(0, "")],
+            2: [segment(1, own)],
+        },
+    )
+    packed = PackedDataset.open(tmp_path)
+    assert meta.task_texts == ("tidy the table",) and own in meta.tasks and "tidy the table" not in meta.tasks
+    texts = packed.table.steps["task_text"]
+    assert {episode: set(texts[start:end].tolist()) for episode, (start, end) in packed.table.bounds.items()} == {
+        0: {0}, 1: {-1}, 2: {-1}, 3: {-1},
+    }  # fmt: skip
+    assert packed.batch(np.array([0, 13]), 1)["task_text"].tolist() == [0, -1]
+
+
 def test_statistics_are_of_the_training_split_alone(tmp_path: Path) -> None:
     pack_memory(tmp_path)
     packed = PackedDataset.open(tmp_path)

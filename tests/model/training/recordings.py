@@ -60,6 +60,7 @@ class Recording:
             "action_pad": at >= self.length,
             "task": np.full(len(rows), self.seed),
             "sub_task": np.where(rows % 3 == 0, -1, rows % 2),  # every third frame is not annotated
+            "task_text": np.where(rows < 10, -1, 0),  # of the second episode alone
             "goal": np.zeros((len(rows), 3), np.float32),
             "goal_mask": np.zeros(len(rows), bool),
             "episode": np.zeros(len(rows), np.int64),

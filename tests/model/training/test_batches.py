@@ -90,6 +90,30 @@ def test_a_share_of_the_annotated_samples_is_told_its_sub_task() -> None:
     assert sum(tuple(ids.tolist()) in texts for ids in every) == int((builder().sampler.batch(0) % 3 != 0).sum())
 
 
+def test_the_texts_of_whole_episodes_are_told_to_samples_that_keep_the_task() -> None:
+    texts = {"sub_tasks": ("pick the pear", "place the cube"), "task_texts": ("place the bottle",)}
+    plain = builder(**texts, sub_task_share=0.5)
+    both = builder(**texts, sub_task_share=0.5, task_text_share=0.5)
+    whole = TOKENIZER.encode(["place the bottle"], CONFIG.text.max_length)[0][0].tolist()
+    own = builder(**texts)
+    kept, told = 0, 0
+    for step in range(20):
+        rows = plain.sampler.batch(step)
+        for row, task, one, other in zip(rows, *(b(step)[0].tokens.tolist() for b in (own, plain, both)), strict=True):
+            if one != task or row < 10:
+                assert other == one, "sub-tasks come first, and episodes without a text keep their task"
+            else:
+                kept += 1
+                told += other == whole
+                assert other in (task, whole)
+    assert 0.35 * kept < told < 0.65 * kept and kept > 40
+    every = builder(**texts, task_text_share=1.0)
+    assert all(
+        (ids == whole) == (row >= 10)
+        for row, ids in zip(every.sampler.batch(0), every(0)[0].tokens.tolist(), strict=True)
+    )
+
+
 def test_views_are_lost_at_random_but_never_all() -> None:
     batches = builder(augmentation=Augmentation(view_dropout=0.4))
     masks = torch.cat([batches(step)[0].image_mask for step in range(40)]).numpy()
