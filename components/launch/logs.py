@@ -16,8 +16,7 @@ from kubernetes.client import ApiException
 
 from components.adapters.api_calls import brief, once, passing, send
 from components.launch.cluster import Cluster
-from components.launch.watching import Stream
-from model.errors import UserError
+from components.launch.watching import Reader
 
 _SILENT_SECONDS = 300  # without a line the connection is made anew: it may be dead
 _OVERLAP_SECONDS = 600  # by which clocks of this machine and of a node may differ
@@ -62,44 +61,23 @@ def key(stamp: str) -> tuple[str, str]:
     return stamp[:19], stamp[20:].rstrip("Z").ljust(9, "0")
 
 
-class PodLog:
-    """A thread that tells every line of one container until the container has ended and all was read."""
+class PodLog(Reader):
+    """Tells every line of one container until the container has ended and all was read."""
 
     def __init__(self, cluster: Cluster, pod: str, uid: str, tell: Callable[[str, Any], None]) -> None:
         """`tell` gets ("LINE", text), ("READ", pod) when all was read and, as the last, ("FAILED", error)."""
+        super().__init__(f"reading the log of pod {pod}", tell, cluster)
         self.pod, self.uid = pod, uid
         self.finished = False  # all was read and told
-        self._cluster, self._tell = cluster, tell
-        self._stop = threading.Event()
+        self._cluster = cluster
         self._ended = threading.Event()
         self._cursor = Cursor()
-        self._wake = threading.Event()
-        self._backoff = cluster.backoff(self._wake)
-        self._stream = Stream(self._stop, self._backoff)
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"the log of pod {pod}")
-
-    def start(self) -> None:
-        self._thread.start()
 
     def ended(self) -> None:
         """The container has ended: a reading that begins from now on has all of it."""
         if not self._ended.is_set():
             self._ended.set()
             self._wake.set()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        self._stream.end()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except BaseException as error:
-            self._tell("FAILED", error)
-            if not isinstance(error, (UserError, ApiException)):
-                raise
 
     def _follow(self) -> None:
         while not self._stop.is_set():
@@ -110,13 +88,13 @@ class PodLog:
             try:
                 if self._owner() != self.uid or (self._read() and whole):
                     return self._finish()
-            except self._cluster.service.failures as error:
+            except self._service.failures as error:
                 waiting = isinstance(error, ApiException) and error.status in _WAITING
                 if not passing(error) and not waiting:
-                    raise self._cluster.service.refusal(error, f"reading the log of pod {self.pod}") from error
+                    raise self._service.refusal(error, self._what) from error
                 failure = error
             if not self._stop.is_set() and not (self._ended.is_set() and not whole):
-                self._backoff.wait(failure, f"reading the log of pod {self.pod}")
+                self._backoff.wait(failure, self._what)
 
     def _finish(self) -> None:
         self.finished = True

@@ -7,6 +7,7 @@ bookmarks included, and 410 (that version is forgotten) lists again.
 import contextlib
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
@@ -66,8 +67,42 @@ class Stream:
                     self._response.shutdown()
 
 
-class View:
-    """A thread that tells every change of some objects, and of all of them again when the history was lost."""
+class Reader(ABC):
+    """A thread that reads streams of one call and tells what comes; as the last ("FAILED", error), if it fails."""
+
+    def __init__(self, what: str, tell: Callable[[str, Any], None], caller: Caller) -> None:
+        """`what` it does, in errors."""
+        self._what, self._tell, self._service = what, tell, caller.service
+        self._stop = threading.Event()
+        self._wake = threading.Event()  # ends a pause
+        self._backoff = caller.backoff(self._wake)
+        self._stream = Stream(self._stop, self._backoff)
+        self._thread = threading.Thread(target=self._run, daemon=True, name=what)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._stream.end()
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:
+            self._tell("FAILED", error)
+            if not isinstance(error, (UserError, ApiException)):
+                raise
+
+    @abstractmethod
+    def _follow(self) -> None:
+        """Reads until there is nothing more, or `_stop` is set."""
+
+
+class View(Reader):
+    """Tells every change of some objects, and of all of them again when the history was lost."""
 
     def __init__(
         self,
@@ -79,28 +114,8 @@ class View:
         caller: Caller,
     ) -> None:
         """`tell` gets ("LISTED", objects), (ADDED, MODIFIED or DELETED, object) and, as the last, ("FAILED", error)."""
+        super().__init__(what, tell, caller)
         self._call, self._arguments, self._options = call, arguments, options
-        self._tell, self._what, self._service = tell, what, caller.service
-        self._stop = threading.Event()
-        self._backoff = caller.backoff(self._stop)
-        self._stream = Stream(self._stop, self._backoff)
-        self._thread = threading.Thread(target=self._run, daemon=True, name=what)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def close(self) -> None:
-        self._stop.set()
-        self._stream.end()
-        self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        try:
-            self._follow()
-        except BaseException as error:
-            self._tell("FAILED", error)
-            if not isinstance(error, (UserError, ApiException)):
-                raise
 
     def _follow(self) -> None:
         version: str | None = None

@@ -21,24 +21,16 @@ from model.progress import Silent
 from model.simulation.expert import Expert
 from model.simulation.scene import NAMES
 from model.simulation.tasks import TASKS
+from tests.heard import Heard
 
 REPOSITORY = Path(step.__file__).parents[2]
 SMALL = Parameters(episodes=3, image_size=64)
 
 
-class Watch(Silent):
-    """Progress that remembers."""
-
-    def __init__(self) -> None:
-        self.updates: list[tuple[int, int]] = []
-        self.messages: list[str] = []
-
+class Watch(Heard):
     def update(self, done: int, total: int, **figures: float) -> None:
         assert figures["episodes_per_second"] > 0
-        self.updates.append((done, total))
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
+        super().update(done, total)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from model.depth.teacher import seeded_teacher
 from model.errors import UserError
 from model.progress import Silent
 from model.robots import load_robot
+from tests.heard import Heard
 from tests.model.depth.test_depth_sources import save_depth_model
 
 ALOHA = load_robot("aloha_sim")
@@ -209,16 +210,11 @@ def test_a_killed_attempt_goes_on_from_its_shards(
     (tmp_path / ".scratch/000002-000003.safetensors.partial").write_bytes(b"half a shard")
     kept = tmp_path / "shards/000000-000001.safetensors"
     before = kept.stat().st_mtime_ns
-    messages: list[str] = []
-
-    class Progress(Silent):
-        def message(self, text: str) -> None:
-            messages.append(text)
-
-    step.extract_tokens(inputs, tmp_path, PARAMETERS, Progress(), workers=1)
+    heard = Heard()
+    step.extract_tokens(inputs, tmp_path, PARAMETERS, heard, workers=1)
     assert digests(tmp_path) == digests(made[0])
     assert kept.stat().st_mtime_ns == before
-    assert "12 of 24 frames were extracted by an earlier attempt" in messages
+    assert "12 of 24 frames were extracted by an earlier attempt" in heard.messages
 
 
 def test_a_lower_rate_takes_the_frames_that_packing_takes(inputs: dict[str, Path], tmp_path: Path) -> None:

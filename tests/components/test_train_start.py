@@ -21,18 +21,11 @@ from model.progress import Silent
 from model.released.exporting import export_released
 from model.released.importing import import_released
 from tests.components.training_inputs import training_inputs
+from tests.heard import Heard
 from tests.model.data.demonstrations import TASKS
 
 # One step of no size: what comes out is what went in.
 STILL: Mapping[str, Any] = {"steps": 1, "batch_size": 2, "draws": 1, "warmup_steps": 0, "learning_rate": 1e-12}
-
-
-class Heard(Silent):
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.fixture(scope="module")

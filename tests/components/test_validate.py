@@ -19,6 +19,7 @@ from model.data.quarantine import read_quarantine
 from model.errors import UserError
 from model.progress import Silent
 from tests.fixtures_lerobot import CAMERAS, edit_json, picture, write_dataset, write_depth, write_video
+from tests.heard import Heard
 
 
 @pytest.fixture(scope="module", params=["v2.1", "v3.0"])
@@ -187,16 +188,11 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[s
 
 def test_clean_data_raises_nothing(any_version: Path, tmp_path: Path) -> None:
     assert (NAME, INPUTS) == ("validate", ("dataset",))
-    calls: list[tuple[int, int]] = []
-
-    class Recorder(Silent):
-        def update(self, done: int, total: int, **figures: float) -> None:
-            calls.append((done, total))
-
+    heard = Heard()
     (tmp_path / "data_docs").mkdir()
     (tmp_path / "data_docs/old.html").write_text("what a killed run left")
     (tmp_path / "verdict.json").write_text("{")
-    summary = run({"dataset": any_version}, tmp_path, Parameters(), Recorder())
+    summary = run({"dataset": any_version}, tmp_path, Parameters(), heard)
     assert summary == {
         "episodes": 3, "usable": 3, "quarantined": 0, "hours": round(24 / 36000, 6), "errors": 0, "warnings": 0,
     }  # fmt: skip
@@ -209,7 +205,7 @@ def test_clean_data_raises_nothing(any_version: Path, tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "quarantine.yaml").read_text()) == []
     assert {path.name for path in tmp_path.iterdir()} == {"verdict.json", "quarantine.yaml", "data_docs"}
     assert not (tmp_path / "data_docs/old.html").exists()
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert heard.updates == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize(("episode", "rule"), list(enumerate(FAULTS)))

@@ -13,6 +13,7 @@ from tests.components.launch.cluster_cases import nothing_left
 from tests.components.launch.kubeconfig import write_kubeconfig
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.components.training_inputs import training_inputs
+from tests.heard import Heard
 
 
 @pytest.fixture
@@ -29,19 +30,6 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernete
         )
         write_kubeconfig(kubeconfig, made.url)
         yield made
-
-
-class Heard:
-    """Progress that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def update(self, done: int, total: int, **figures: float) -> None:
-        pass
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 @pytest.mark.soak

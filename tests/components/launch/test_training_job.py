@@ -11,6 +11,7 @@ from components.artifacts import SCRATCH
 from components.launch.torchrun import members
 from components.train import pretrain
 from tests.components.training_inputs import training_inputs
+from tests.heard import Heard
 
 PARAMETERS = pretrain.Parameters(
     preset="debug",
@@ -23,19 +24,6 @@ PARAMETERS = pretrain.Parameters(
     precision="fp32",
     processes=2,
 )
-
-
-class Heard:
-    """Progress that keeps what it was told."""
-
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-
-    def update(self, done: int, total: int, **figures: float) -> None:
-        pass
-
-    def message(self, text: str) -> None:
-        self.messages.append(text)
 
 
 def preempt(output: Path, ended: threading.Event) -> None:

@@ -18,6 +18,7 @@ from model.data.packing_plan import PackingSettings
 from model.data.packing_tables import Segment
 from model.progress import Silent
 from model.robots import load_robot
+from tests.heard import Heard
 
 ALOHA = load_robot("aloha_sim")
 SEGMENTS = {0: [Segment(start=2, end=6, sub_task="move the right arm to the cube")]}
@@ -91,15 +92,9 @@ def test_a_killed_packing_goes_on_to_the_same_bytes(dataset: LeRobotDataset, tmp
     whole = sorted((output / SCRATCH).rglob("*.bin"))
     whole[0].write_bytes(whole[0].read_bytes()[:-1])  # what a crash of the machine may leave of a finished episode
 
-    done: list[int] = []
-
-    class Watch(Silent):
-        def message(self, text: str) -> None:
-            if "earlier attempt" in text:
-                done.append(int(text.split()[0]))
-
-    packed(dataset, output, 1, "jpeg", Watch())
-    assert done == [before - 1]
+    heard = Heard()
+    packed(dataset, output, 1, "jpeg", heard)
+    assert [int(text.split()[0]) for text in heard.messages if "earlier attempt" in text] == [before - 1]
     packed(dataset, tmp_path / "fresh", 1, "jpeg")
     assert digests(output) == digests(tmp_path / "fresh")
     assert not (output / SCRATCH).exists()
