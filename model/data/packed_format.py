@@ -40,9 +40,9 @@ class PackedMeta:
 
     `cameras` are the robot's, by role (high, left wrist, right wrist); V is their number. `fps` is of the steps and
     action chunks, `rate` = fps / stride of the packed frames (Hz). `sub_tasks` are the annotated sentences, of which a
-    step's `sub_task` is the number (-1: none); `task_texts` those of whole episodes that differ from the dataset's task,
-    of which a step's `task_text` is the number (-1: none). `left_out` are the episodes that could not be read, with the
-    reason. `counts`: episodes, train_episodes, holdout_episodes, quarantined, left_out, steps, frames.
+    step's `sub_task` is the number (-1: none); `task_texts` those of whole episodes that differ from the dataset's
+    task, of which a step's `task_text` is the number (-1: none). `left_out` are the episodes that could not be read,
+    with the reason. `counts`: episodes, train_episodes, holdout_episodes, quarantined, left_out, steps, frames.
     """
 
     schema_version: int

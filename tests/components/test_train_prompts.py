@@ -44,7 +44,7 @@ def test_the_policy_has_room_for_the_longest_sub_task_and_learns_from_them(
     tuned = {}
     for told in ("task", "sub_task", "task_text"):
         output = tmp_path / f"tuned by {told}"
-        shares = {} if told == "task" else {f"{told}_share": 1.0}
+        shares: dict[str, Any] = {} if told == "task" else {f"{told}_share": 1.0}
         parameters = finetune.Parameters(task=TASKS[1], **shares, **SMALL)
         made = finetune.run({**inputs, "checkpoint": tmp_path / "5"}, output, parameters, Silent())
         assert made["task"] == TASKS[1], "whatever its episodes are called"
@@ -68,7 +68,7 @@ def test_a_sentence_that_the_pretrained_policy_would_cut_off_is_refused(
 ) -> None:
     pretrained(inputs, tmp_path / "0", 0.0)
     for name, sentence in (("sub_task_share", LONG), ("task_text_share", WHOLE)):
-        parameters = finetune.Parameters(task=TASKS[1], **{name: 0.5}, **SMALL)
+        parameters = finetune.Parameters(task=TASKS[1], **{**SMALL, name: 0.5})
         with pytest.raises(
             UserError, match=f"'{sentence}' takes [0-9]+ tokens, .* its share of such sentences above 0"
         ):
@@ -82,4 +82,4 @@ def test_sub_tasks_without_annotations_are_refused(inputs: dict[str, Path], tmp_
         pretrained({**inputs, "packed": inputs["plain"]}, tmp_path / "out", 0.0, 0.5)
     for name in ("sub_task_share", "task_text_share"):
         with pytest.raises(UserError, match=f"{name} is 2"):
-            pretrain.Parameters(**{name: 2})
+            pretrain.Parameters(**dict[str, Any]({name: 2}))
