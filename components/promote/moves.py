@@ -39,8 +39,8 @@ def rollback(model: str, alias: str, *, to: str | None, reason: str) -> Entry:
     seen = _last_entry(model, alias)
     held = Ledger().standing(model, alias)
     if len(held) < 2:
-        why = f"only version {held[0]} ever held it" if held else "nobody ever held it"
-        raise UserError(f"alias '{alias}' of {model} cannot be rolled back: {why}")
+        why = f"no version held it before version {held[0]}" if held else "nobody ever held it"
+        raise UserError(f"alias '{alias}' of {model} cannot be rolled back: {why}; `lingbot models promote` moves it")
     earlier = held[:-1]
     target = earlier[-1] if to is None else to.removeprefix("v")
     if target not in earlier:

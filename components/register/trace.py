@@ -77,7 +77,9 @@ class Lineage:
         }
 
 
-def find_versions(reference: str, model: str = "", *, digests: Sequence[str] = ()) -> list[ModelVersion]:
+def find_versions(
+    reference: str, model: str = "", *, digests: Sequence[str] = (), bundles: Sequence[str] = ()
+) -> list[ModelVersion]:
     """The versions that a reference leads to, oldest first.
 
     Args:
@@ -85,6 +87,7 @@ def find_versions(reference: str, model: str = "", *, digests: Sequence[str] = (
             digest of a dataset, bundle, evaluation or provenance, or of a commit.
         model: registered model; empty: all.
         digests: of datasets that the reference is known to name elsewhere (a release's record).
+        bundles: digests of bundles that it is known to name elsewhere (the record of a run or of an experiment).
 
     Raises:
         UserError: it leads to none.
@@ -93,7 +96,11 @@ def find_versions(reference: str, model: str = "", *, digests: Sequence[str] = (
     versions = [version for name in models for version in tracking.list_versions(name)]
     number = reference.removeprefix("v")
     found = [v for v in versions if v.version == number or reference in v.aliases]
-    found = found or [v for v in versions if _matches(v.tags, reference) or v.tags.get("dataset_digest") in digests]
+    found = found or [
+        v
+        for v in versions
+        if _matches(v.tags, reference) or v.tags.get("dataset_digest") in digests or v.digest in bundles
+    ]
     if not found:
         served = {(one.model, one.version) for name in models for one in servings(name) if one.endpoint == reference}
         found = [version for version in versions if (version.model, version.version) in served]

@@ -13,8 +13,8 @@ HELP = "where a version comes from and where it serves; or what came of a datase
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "reference",
-        help="version or alias; or, the other way, a dataset's tag or digest, a run, a commit, a bundle's digest as "
-        "replies have it, or an endpoint",
+        help="version or alias; or, the other way, a dataset's or an experiment's tag, a run (or `last`), a commit, "
+        "the digest of a dataset or, as replies have it, of a bundle, or an endpoint",
     )
     parser.add_argument("--model", default="", metavar="NAME", help="registered model (all)")
     parser.add_argument("--json", action="store_true", help="as JSON")
@@ -26,8 +26,8 @@ def run(args: argparse.Namespace) -> int:
     from components.register.trace import find_versions, trace
 
     releases = _releases()
-    named = [digest for tag, digest in releases.items() if tag == args.reference]
-    versions = find_versions(args.reference, args.model, digests=named)
+    digests = [digest for tag, digest in releases.items() if tag == args.reference]
+    versions = find_versions(args.reference, args.model, digests=digests, bundles=_made(args.reference))
     lineages = [
         trace(version, releases=[t for t, digest in releases.items() if digest == version.tags.get("dataset_digest")])
         for version in versions
@@ -47,10 +47,24 @@ def _releases() -> dict[str, str]:
     from pipelines.versions.tags import digests, releases
 
     git = Git(state.checkout())
-    if not git.is_checkout:
-        return {}
-    found = [*releases(git, "data", None), *releases(git, "exp", None)]
+    found = releases(git, "data", None) if git.is_checkout else []
     return {release.tag: digest for release in found if (digest := digests(release.record).get("dataset"))}
+
+
+def _made(reference: str) -> list[str]:
+    """Digest of the bundle that an experiment or a run of this machine made. The version may name another run, which
+    made the same bundle first."""
+    from components import state
+    from components.adapters.versioning import Git
+    from pipelines.history import known_runs
+    from pipelines.versions.targets import load_result
+
+    git = Git(state.checkout())
+    is_experiment = reference.startswith("exp/") and git.is_checkout and git.resolve(f"refs/tags/{reference}")
+    if not is_experiment and reference not in ("last", *known_runs()):
+        return []
+    bundle = load_result(reference).bundle
+    return [bundle] if bundle else []
 
 
 def _print(lineage: "Lineage") -> None:
@@ -67,7 +81,7 @@ def _print(lineage: "Lineage") -> None:
     verdict = _verdict(lineage)
     print(f"  version {version['model']} {version['version']}  bundle {_short(version['bundle'])}  {verdict}")
     for alias, role in facts["routes"].items():
-        print(f"  alias   {role} of '{alias}'")
+        print(f"  alias   '{alias}'" + (f", as its {role}" if role != "champion" else ""))
     for entry in lineage.entries:
         print(f"          {entry.time}  {entry.action} '{entry.alias}': {entry.source or '-'} -> {entry.target or '-'}")
     for serving in lineage.endpoints:

@@ -189,7 +189,7 @@ def test_rollback_and_what_a_later_run_may_do(home, bundles, tmp_path):
     again = promote(tmp_path / "b", inputs)
     assert not again["promoted"] and "rolled back by" in again["verdict"] and "it drops cubes" in again["verdict"]
     assert champion() == "1"
-    with pytest.raises(UserError, match="only version 1 ever held it"):
+    with pytest.raises(UserError, match="no version held it before version 1; `lingbot models promote` moves it"):
         moves.rollback(MODEL, "champion", to=None, reason="more")
     # By hand it can be promoted again.
     version = tracking.get_version(MODEL, "2")

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from components import state
 from components.adapters import tracking
 from components.provenance import provenance
 from components.provenance_files import write_for_run
@@ -64,6 +65,16 @@ def test_forward_from_whatever_is_known(served, bundles):
     assert [v.version for v in find_versions(second.tags["git_commit"][:10])] == ["1", "2"]
 
 
+def test_a_run_that_made_the_same_bundle_again_leads_to_its_version(served, bundles, capsys):
+    made = {"name": "finetune", "status": "cached", "parameters": {}, "digest": "e" * 64}
+    made["summary"] = {"bundle_digest": bundles[1].digest}
+    run = {"id": "20261123-000000-aaaa", "status": "done", "threads": 1, "provenance": provenance({}), "steps": [made]}
+    state.write_json(state.run_folder(run["id"]) / "run.json", run)
+    for reference in ("last", run["id"]):
+        assert main(["models", "lineage", reference, "--json"]) == 0
+        assert [one["version"]["version"] for one in json.loads(capsys.readouterr().out)] == ["2"], reference
+
+
 @pytest.mark.parametrize("reference", ["dddd", "data/kitchen-v9", "99", "nowhere-80"])
 def test_what_leads_nowhere_is_said(served, reference):
     with pytest.raises(UserError, match="comes from or leads to"):
@@ -80,7 +91,7 @@ def test_provenance_that_was_changed_is_a_fault_of_the_lineage(served, home, bun
 def test_as_it_is_typed(served, capsys):
     assert main(["models", "lineage", TAG]) == 0
     said = capsys.readouterr().out
-    for part in (TAG, "run     20261122-1", "version lingbot-vla-aloha_sim 2", "champion of 'champion'", "robots-8000"):
+    for part in (TAG, "run     20261122-1", "version lingbot-vla-aloha_sim 2", "alias   'champion'", "robots-8000"):
         assert part in said, part
     assert said.index(TAG) < said.index("version ") < said.index("endpoint ")
     assert main(["models", "lineage", "1", "--json"]) == 0

@@ -13,6 +13,7 @@ import pytest
 import pipelines.versions.reproduction
 from components.adapters.versioning import Git
 from model.errors import UserError
+from pipelines.cli import main
 from pipelines.versions.release import made_by_run
 from pipelines.versions.reproduction import remove_abandoned, reproduce
 from pipelines.versions.targets import Target, find_target, load_result
@@ -67,6 +68,18 @@ def test_a_version_is_made_again_where_its_run_is_not_known(released, registered
     assert done.returncode == 0, done.stdout + done.stderr
     assert released.executed() == ["evaluate"]
     assert "lingbot-vla-house/1 and the reproduction: bitwise equal" in done.stdout
+
+
+def test_an_experiment_leads_to_the_version_that_it_made_alone(released, registered: str, capsys) -> None:
+    from components.adapters import tracking
+
+    released_data = load_result("exp/first-v1").digests["collect"]
+    tracking.register_version(
+        "lingbot-vla-house", uri="nowhere", digest="c" * 64, tags={"dataset_digest": released_data}
+    )
+    for reference, versions in (("exp/first-v1", ["1"]), ("data/first-v1", ["2"])):
+        assert main(["models", "lineage", reference, "--json"]) == 0
+        assert [one["version"]["version"] for one in json.loads(capsys.readouterr().out)] == versions
 
 
 def test_a_version_is_its_run_where_that_is_known(released, registered: str) -> None:
