@@ -12,7 +12,7 @@ from typing import Any
 from components.annotate.answers import Kind, answer_schema
 from components.annotate.vocabulary import Vocabulary
 
-PROMPT_VERSION = "1"
+PROMPT_VERSION = "2"
 
 SYSTEM = (
     "You label demonstrations of robot manipulation for training. You see frames of one recording, from several "

@@ -8,7 +8,7 @@ nothing is skipped or replaced.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,7 +117,7 @@ class LeRobotDataset:
         dataset.remarks = remarks
         return dataset
 
-    @property
+    @cached_property
     def cameras(self) -> tuple[str, ...]:
         """Keys of the declared cameras that have files in at least one episode."""
         images = {key for key, feature in self.info.features.items() if feature.dtype == "image"}
