@@ -29,6 +29,7 @@ _KEY_TAG = "lingbot.key"
 _DIGEST_TAG = "bundle_digest"
 _MAX_PARAMETER = 500  # characters that MLflow keeps of a parameter
 _RESERVED_ALIASES = ("latest",)
+_CAUSED_BY = re.compile(r"\(Caused by \w+\([\"'](?:HTTPS?Connection(?:Pool)?\(.*?\): )?(.*)[\"']\)\)")
 _ALIAS = re.compile(r"[A-Za-z0-9_-]{1,255}\Z")
 
 
@@ -251,7 +252,7 @@ def connection() -> Iterator["MlflowClient"]:
     try:
         yield _client(uri, str(state.home()))
     except (MlflowException, DatabaseError) as error:
-        first_line = str(error).splitlines()[0].replace(uri, shown).strip().rstrip(".")
+        first_line = _cause(str(error).splitlines()[0]).replace(uri, shown).strip().rstrip(".")
         if "Connection refused" in first_line or "Name or service not known" in first_line:
             first_line += "; start its server, or set MLFLOW_TRACKING_URI to one that answers"
         elif type(error) is DatabaseError:  # not its subclass for what may pass: the file itself is no database
@@ -259,15 +260,24 @@ def connection() -> Iterator["MlflowClient"]:
         raise RegistryUnavailable(f"the registry {shown} refused or cannot be reached: {first_line}") from error
 
 
+def _cause(line: str) -> str:
+    """What an error of a connection comes from, out of what the layers above wrapped it in."""
+    found = _CAUSED_BY.search(line)
+    return line if found is None else found[1]
+
+
 def _quiet() -> None:
-    """Settings that count before MLflow is imported: no telemetry, short waits, no log of its migrations."""
+    """Settings that count before MLflow is imported: no telemetry, short waits, no log of its migrations, nor of what
+    it raises as well (a traceback at each poll of an endpoint)."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     # The library's own default keeps a caller waiting for minutes when the server is away.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    for noisy in ("mlflow.store.db.utils", "mlflow.tracking", "alembic"):
+    for noisy in ("mlflow.tracking", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    for twice in ("mlflow.store.db.utils", "urllib3.connectionpool"):
+        logging.getLogger(twice).setLevel(logging.CRITICAL)
 
 
 @cache

@@ -74,7 +74,7 @@ class Follower:
         self._answered_at = time.monotonic()
         self._loaded: WeakValueDictionary[tuple[str, str], Served] = WeakValueDictionary()
         self._refusals: dict[tuple[str, str], _Refusal] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, set[str]] = {}
         self._hint = asyncio.Event()
         for _, served in service.routes.roles():
             self._loaded[served.model_version, served.digest] = served
@@ -118,10 +118,10 @@ class Follower:
         except RoutingError as error:
             if not isinstance(error, RoutingUnavailable):
                 self._answered_at = time.monotonic()
-            self._say_once([f"{error}; version {self._service.served.model_version} is served on"])
+            self._say_once("routing", [f"{error}; version {self._service.served.model_version} is served on"])
             return
         self._answered_at = time.monotonic()
-        self._say_once(routing.drift)
+        self._say_once("routing", routing.drift)
         champion = await self._get(routing.champion)
         if champion is None:
             return
@@ -164,8 +164,9 @@ class Follower:
         try:
             await asyncio.to_thread(self._report, serving)
         except UserError as error:
-            self._say_once([str(error)])
+            self._say_once("record", [str(error)])
             return
+        self._say_once("record", [])
         self._reported = routes, time.monotonic()
 
     async def _get(self, target: Target) -> Served | None:
@@ -208,12 +209,12 @@ class Follower:
             "" if new.shadow is None else f", shadow {new.shadow.model_version}",
         )
 
-    def _say_once(self, sentences: list[str] | tuple[str, ...]) -> None:
-        """Each sentence when it is new, not at each poll."""
+    def _say_once(self, about: str, sentences: list[str] | tuple[str, ...]) -> None:
+        """Each sentence when it is new, not at each poll: `sentences` are all that there is to say about it now."""
         for sentence in sentences:
-            if sentence not in self._said:
+            if sentence not in self._said.get(about, ()):
                 logger.error("%s", sentence)
-        self._said = set(sentences)
+        self._said[about] = set(sentences)
 
 
 def _utc() -> str:

@@ -151,6 +151,29 @@ def test_the_registry_going_away_changes_nothing_and_is_said_once(run, observati
     run(scenario)
 
 
+def test_two_things_that_are_away_are_each_said_once(run, caplog):
+    """A registry that is away takes the record of what is served with it."""
+
+    async def scenario(house):
+        house.says, asked = RoutingUnavailable("the registry is away"), []
+
+        def report(serving):
+            asked.append(serving)
+            raise UserError("the record cannot be kept")
+
+        follower = Follower(
+            house.service, model="m", alias="champion", read=house.read, poll_seconds=0.01, endpoint="e", report=report
+        )
+        following = asyncio.create_task(follower.run())
+        while len(asked) < 4:
+            await asyncio.sleep(0.005)
+        following.cancel()
+        said = [record.message for record in caplog.records]
+        assert said == ["the registry is away; version 1 is served on", "the record cannot be kept"]
+
+    run(scenario)
+
+
 def test_following_survives_what_nobody_foresaw(run, caplog):
     async def scenario(house):
         house.says = ZeroDivisionError("a bug of the registry's client")
