@@ -143,7 +143,7 @@ def test_a_registry_that_is_away_is_one_sentence_without_the_password(monkeypatc
     ("wrapped", "cause"),
     [
         (
-            "HTTPSConnectionPool(host='h', port=1): Max retries exceeded with url: /a?b=c (Caused by NameResolutionError("
+            "HTTPSConnectionPool(host='h', port=1): Max retries exceeded with url: /a (Caused by NameResolutionError("
             "\"HTTPSConnection(host='h', port=1): Failed to resolve 'h' ([Errno -2] Name or service not known)\"))",
             "Failed to resolve 'h' ([Errno -2] Name or service not known)",
         ),
