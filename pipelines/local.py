@@ -18,6 +18,9 @@ def main(run_id: str) -> int:
     os.environ[RUN_ID] = run_id
     end_with_run()
     request = json.loads((state.run_folder(run_id) / "run.json").read_text())
+    from pipelines.sdk import import_kfp
+
+    import_kfp()
     from kfp import local
 
     from pipelines import demonstrations_to_policy, study

@@ -16,6 +16,9 @@ FILES = {
     "model/robots/__init__.py": "",
     "model/robots/arm.yaml": "joints: 6\n",
     "model/robots/meshes/arm.xml": "<arm/>",
+    "model/robots/meshes.yaml": "scale: 1\n",
+    "model/robots/hands/__init__.py": "",
+    "model/robots/hands/hand.yaml": "fingers: 5\n",
     "model/robots/notes.md": "for people",
     "model/deep.py": "import model.errors\n",
     "components/__init__.py": "",
@@ -48,6 +51,7 @@ def test_the_closure_is_what_the_step_imports(tree):
         "model/robots/__init__.py",
         "model/robots/arm.yaml",
         "model/robots/meshes/arm.xml",
+        "model/robots/meshes.yaml",
     ]
 
 
@@ -58,6 +62,7 @@ def test_the_closure_is_what_the_step_imports(tree):
         ("model/data/names.py", True),
         ("model/robots/arm.yaml", True),
         ("model/robots/meshes/arm.xml", True),
+        ("model/robots/hands/hand.yaml", False),
         ("model/data/unused.py", False),
         ("model/robots/notes.md", False),
         ("model/deep.py", False),

@@ -1,10 +1,13 @@
 """`lingbot compile`: every pipeline, images by digest or a word about it."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from components import state
 from components.images import IMAGES
 from pipelines import ir
 from pipelines.cli import main
@@ -26,6 +29,45 @@ def test_every_pipeline_is_written_with_images_by_digest(tmp_path: Path, capsys:
         pipeline, _ = ir.load(path)
         for executor in pipeline["deploymentSpec"]["executors"].values():
             assert "@sha256:" in executor["container"]["image"]
+
+
+PROGRAM = """
+import json, sys, time
+from pipelines.cli import main
+code = main(sys.argv[1:])
+clients = [name for name in ("kfp.client", "kfp.components", "kubernetes", "requests") if name in sys.modules]
+print(json.dumps({"code": code, "clients": clients, "cpu": time.process_time()}))
+"""
+
+
+def test_another_process_writes_the_same_bytes_and_imports_no_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compilation is to take at most three seconds: the clients are one of them, and kfp's own file differs from
+    process to process. A slow machine with other work may take half as long again."""
+    monkeypatch.delenv("_KFP_RUNTIME", raising=False)
+    here, there = tmp_path / "here", tmp_path / "there"
+    command = ["compile", "--allow-tags", "--output"]
+    assert main([*command, str(here)]) == 0
+    child = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *command, str(there)],
+        cwd=state.checkout(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    told = json.loads(child.stdout.splitlines()[-1])
+    assert (told["code"], told["clients"]) == (0, [])
+    assert told["cpu"] < 4.5
+    for name in PIPELINES:
+        assert (here / f"{name}.yaml").read_bytes() == (there / f"{name}.yaml").read_bytes()
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "study.yaml").mkdir()
+    assert main(["compile", "study", "--allow-tags", "--output", str(tmp_path)]) == 2
+    assert "study.yaml (Is a directory): give another folder with --output" in capsys.readouterr().err
 
 
 def test_images_by_tag_are_refused_by_role_and_taken_when_that_is_said(
