@@ -1,7 +1,7 @@
 """Cuts the usable episodes into atomic actions and gives each its sentences (README.md says how)."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,19 +42,25 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     episodes = [episode.index for episode in dataset.episodes if episode.index not in quarantined]
     accepted = accepted_episodes(parameters.reviewed, dataset)
     cut_anew = [episode for episode in episodes if episode not in accepted]
-    progress.message(f"cutting {len(cut_anew)} episodes into atomic actions")
     rows = [row for episode in episodes for row in accepted.get(episode, ())]
     segments: dict[int, tuple[AtomicSegment, ...]] = {}
-    for done, episode in enumerate(cut_anew, 1):
-        arrays = dataset.arrays(episode)
-        segments[episode] = segment_episode(
-            arrays.state, arrays.action, dataset.info.fps, robot, arrays.eef_pose, settings=parameters
-        )
-        rows += template_rows(episode, arrays.task, segments[episode])
-        progress.update(done, len(cut_anew), segments=len(rows))
+
+    def cut() -> Iterator[int]:
+        for episode in cut_anew:
+            arrays = dataset.arrays(episode)
+            segments[episode] = segment_episode(
+                arrays.state, arrays.action, dataset.info.fps, robot, arrays.eef_pose, settings=parameters
+            )
+            rows.extend(template_rows(episode, arrays.task, segments[episode]))
+            yield episode
+
     summary: dict[str, Any] = {}
-    if parameters.writer != TEMPLATE:
-        counts = _write_with_model(dataset, robot, rows, segments, parameters, progress)
+    if parameters.writer == TEMPLATE:
+        progress.message(f"cutting {len(cut_anew)} episodes into atomic actions")
+        for done, _ in enumerate(cut(), 1):
+            progress.update(done, len(cut_anew), segments=len(rows))
+    else:
+        counts = _write_with_model(dataset, robot, cut(), len(cut_anew), rows, segments, parameters, progress)
         summary = {
             "requests": counts.requests,
             "answers_from_cache": counts.cached,
@@ -130,12 +136,19 @@ def accepted_episodes(reviewed: str, dataset: "LeRobotDataset") -> dict[int, lis
 def _write_with_model(
     dataset: "LeRobotDataset",
     robot: "Robot",
+    episodes: Iterable[int],
+    total: int,
     rows: list[dict[str, Any]],
     segments: Mapping[int, tuple["AtomicSegment", ...]],
     parameters: Parameters,
     progress: Progress,
 ) -> "Counts":
-    """Puts a model's texts into `rows`; an episode that got none keeps its template and is marked `failed`."""
+    """Puts a model's texts into `rows`; an episode that got none keeps its template and is marked `failed`.
+
+    Args:
+        episodes: `total` of them, cut as they are drawn, which fills `rows` and `segments`: the model begins with the
+            first while the others are cut.
+    """
     from components.annotate.evidence import FrameSettings, episode_questions
     from components.annotate.prompts import Question
     from components.annotate.vocabulary import read_vocabulary
@@ -146,13 +159,14 @@ def _write_with_model(
     shown = FrameSettings(frames=parameters.frames, size=parameters.frame_size)
 
     def questions_of(episode: int) -> list[Question]:
+        if not segments[episode]:
+            return []
         arrays = dataset.arrays(episode)
         return episode_questions(dataset, robot, episode, arrays, segments[episode], vocabulary, shown)
 
     model = open_model(parameters)
-    episodes = [episode for episode in segments if segments[episode]]
-    progress.message(f"{model.name} writes the texts of {len(episodes)} episodes")
-    written, counts = write_texts(episodes, questions_of, model, parameters, progress)
+    progress.message(f"cutting {total} episodes into atomic actions, {model.name} writes their texts")
+    written, counts = write_texts(episodes, total, questions_of, model, parameters, progress)
     of_episode: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         of_episode.setdefault(row["episode"], []).append(row)
@@ -161,10 +175,10 @@ def _write_with_model(
             for row in of_episode[episode]:
                 row.update(review_state=FAILED, reason=texts.reason)
             continue
-        whole, *parts = texts.answers
-        for row, part in zip(of_episode[episode], parts, strict=True):
+        whole, parts = texts.answers[:1], texts.answers[1:]  # both empty where there is no segment
+        for row, part in zip(of_episode.get(episode, ()), parts, strict=True):
             row.update(
-                task=whole.sentence, sub_task=part.sentence, verb=part.verb, objects=", ".join(part.objects),
+                task=whole[0].sentence, sub_task=part.sentence, verb=part.verb, objects=", ".join(part.objects),
                 source=model.name,
             )  # fmt: skip
     return counts

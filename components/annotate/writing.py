@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,8 @@ def read_key(variable: str) -> str:
 
 
 def write_texts(
-    episodes: Sequence[int],
+    episodes: Iterable[int],
+    total: int,
     questions_of: Callable[[int], list[Question]],
     model: Model,
     parameters: Parameters,
@@ -80,74 +81,86 @@ def write_texts(
     """Texts of every episode, by episode, and what they took.
 
     Args:
+        episodes: `total` of them. They are drawn beside the asking, on threads, one at a time, and ahead of it.
         questions_of: the questions of an episode; raises UserError where its frames cannot be read.
 
     Raises:
         UserError: more episodes failed than `failed_share` allows (each named with its reason), or the model cannot
             answer anything. Answers so far are kept: the next run asks for the rest.
     """
-    return asyncio.run(_Writing(model, parameters, progress).write(episodes, questions_of))
+    return asyncio.run(_Writing(model, parameters, progress, total).write(iter(episodes), questions_of))
 
 
 class _Writing:
-    def __init__(self, model: Model, parameters: Parameters, progress: Progress) -> None:
+    def __init__(self, model: Model, parameters: Parameters, progress: Progress, total: int) -> None:
         self._model = model
         self._parameters = parameters
         self._progress = progress
+        self._total = total
         self._asker = Asker(model, AnswerCache(cache_folder()), attempts=parameters.attempts)
         self._written: dict[int, Written] = {}
+        # An episode has two questions at the least: so many at once keep the model busy, and few pictures in memory.
+        self._at_once = max(2, model.concurrency // 2)
 
     async def write(
-        self, episodes: Sequence[int], questions_of: Callable[[int], list[Question]]
+        self, episodes: Iterator[int], questions_of: Callable[[int], list[Question]]
     ) -> tuple[dict[int, Written], Counts]:
-        waiting = iter(episodes)
-        # An episode has two questions at the least: so many at once keep the model busy, and few pictures in memory.
-        ahead = max(2, self._model.concurrency // 2)
+        drawn: asyncio.Queue[int | None] = asyncio.Queue()
         try:
-            with ThreadPoolExecutor(DECODERS, thread_name_prefix="frames") as decoders:
+            with ThreadPoolExecutor(DECODERS, thread_name_prefix="frames") as threads:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(ahead):
-                        group.create_task(self._work(waiting, len(episodes), questions_of, decoders))
+                    group.create_task(self._draw(episodes, drawn, threads))
+                    for _ in range(self._at_once):
+                        group.create_task(self._work(drawn, questions_of, threads))
         except ExceptionGroup as errors:
             raise _first(errors) from errors
         finally:
             await self._model.close()
         return self._written, self._asker.counts
 
+    async def _draw(
+        self, episodes: Iterator[int], drawn: asyncio.Queue[int | None], threads: ThreadPoolExecutor
+    ) -> None:
+        """Draws on, however far the asking is: what is wrong with an episode's table is said before most are paid."""
+        loop = asyncio.get_running_loop()
+        while (episode := await loop.run_in_executor(threads, next, episodes, None)) is not None:
+            drawn.put_nowait(episode)
+        for _ in range(self._at_once):
+            drawn.put_nowait(None)
+
     async def _work(
         self,
-        waiting: Iterable[int],
-        total: int,
+        drawn: asyncio.Queue[int | None],
         questions_of: Callable[[int], list[Question]],
-        decoders: ThreadPoolExecutor,
+        threads: ThreadPoolExecutor,
     ) -> None:
-        for episode in waiting:
+        while (episode := await drawn.get()) is not None:
             try:
-                questions = await asyncio.get_running_loop().run_in_executor(decoders, questions_of, episode)
+                questions = await asyncio.get_running_loop().run_in_executor(threads, questions_of, episode)
             except UserError as error:
-                self._done(Written(episode=episode, reason=str(error)), total)
+                self._done(Written(episode=episode, reason=str(error)))
                 continue
             try:
                 answers = await self._asker.ask_all(questions)
             except NoAnswer as error:
-                self._done(Written(episode=episode, reason=str(error)), total)
+                self._done(Written(episode=episode, reason=str(error)))
             else:
-                self._done(Written(episode=episode, answers=tuple(answers)), total)
+                self._done(Written(episode=episode, answers=tuple(answers)))
 
-    def _done(self, written: Written, total: int) -> None:
+    def _done(self, written: Written) -> None:
         self._written[written.episode] = written
         counts = self._asker.counts
-        self._progress.update(len(self._written), total, requests=counts.requests, from_cache=counts.cached)
+        self._progress.update(len(self._written), self._total, requests=counts.requests, from_cache=counts.cached)
         failed = [one for one in self._written.values() if one.reason]
         if not written.reason:
             return
         self._progress.message(f"episode {written.episode} gets no text: {written.reason}")
-        if len(failed) > self._parameters.failed_share * total:
+        if len(failed) > self._parameters.failed_share * self._total:
             named = "; ".join(
                 f"episode {one.episode}: {one.reason}" for one in sorted(failed, key=lambda one: one.episode)
             )
             raise UserError(
-                f"{len(failed)} of {total} episodes got no text, more than annotate.failed_share "
+                f"{len(failed)} of {self._total} episodes got no text, more than annotate.failed_share "
                 f"{self._parameters.failed_share:g} allows ({named}): mend the cause and run again, what was answered "
                 "is kept."
             )

@@ -2,23 +2,33 @@
 
 import base64
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from components.annotate import step
+from components.annotate.models import Reply
+from components.annotate.prompts import Question, episode_question
+from components.annotate.vocabulary import Vocabulary
+from components.annotate.writing import write_texts
 from model.data.annotations import read_annotations
 from model.errors import UserError
 from model.progress import Silent
 from tests.components.annotate.chat_server import KEY, ChatServer, running, valid_answer
-from tests.components.annotate.recordings import no_quarantine, write_picks
+from tests.components.annotate.recordings import no_quarantine, picking, write_picks
 
 SEGMENTS = 3  # of a pick
 
@@ -215,6 +225,68 @@ def test_an_episode_whose_frames_cannot_be_read_is_marked(tmp_path: Path) -> Non
         _, rows = annotate(given, tmp_path / "out", parameters(server, failed_share=1.0))
     failed = [row for row in rows if row["review_state"] == "failed"]
     assert failed and all(str(video.name) in row["reason"] or "episode" in row["reason"] for row in failed)
+
+
+def test_a_table_that_cannot_be_read_is_named_before_most_is_asked(tmp_path: Path) -> None:
+    dataset = write_picks(tmp_path / "dataset", 4)
+    (path,) = (dataset / "data").rglob("*.parquet")
+    table = pq.read_table(path)
+    actions = table["action"].to_pylist()
+    actions[-1][0] = float("nan")  # of the last episode
+    column = pa.array(actions, table.schema.field("action").type)
+    pq.write_table(table.set_column(table.column_names.index("action"), "action", column), path)
+    given = {"dataset": dataset, "verdict": no_quarantine(tmp_path / "verdict")}
+    with (
+        running(ChatServer(seconds=1.0)) as server,
+        pytest.raises(UserError, match="episode 3 frame 59: column 'action'"),
+    ):
+        annotate(given, tmp_path / "out", parameters(server, concurrency=1))
+    assert sum(server.answered.values()) < 3 * (SEGMENTS + 1)
+
+
+def test_the_first_episode_is_asked_about_while_the_next_is_cut(home: Path) -> None:
+    asked = threading.Event()
+
+    class Answers:
+        name, concurrency = "qwen3-vl", 4
+
+        async def ask(self, question: Question, complaint: str) -> Reply:
+            asked.set()
+            return Reply(text=json.dumps(valid_answer("episode")))
+
+        async def close(self) -> None:
+            pass
+
+    def episodes() -> Iterator[int]:
+        yield 0
+        assert asked.wait(60)
+        yield 1
+
+    def questions_of(episode: int) -> list[Question]:
+        return [
+            episode_question(
+                "the whole episode", length=episode + 1, task="", summary="", frames=(), vocabulary=Vocabulary()
+            )
+        ]
+
+    given = step.Parameters(writer="endpoint", endpoint="http://127.0.0.1:9/v1", model="qwen3-vl")
+    written, counts = write_texts(episodes(), 2, questions_of, Answers(), given, Silent())
+    assert sorted(written) == [0, 1] and counts.requests == 2
+
+
+def test_an_episode_in_which_nothing_moves_is_not_asked_about(tmp_path: Path) -> None:
+    def at_rest(arm: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        state, action, pose = picking(arm)
+        frames = np.zeros(40, int) if arm == "left" else np.arange(60)
+        return state[frames], action[frames], pose[frames]
+
+    dataset = write_picks(tmp_path / "dataset", 2, motion=at_rest)
+    with running(ChatServer()) as server:
+        summary, rows = annotate(
+            {"dataset": dataset, "verdict": no_quarantine(tmp_path / "verdict")}, tmp_path / "out", parameters(server)
+        )
+    assert {row["episode"] for row in rows} == {0} and summary["episodes_without_segments"] == 1
+    assert summary["requests"] == SEGMENTS + 1 and summary["episodes_failed"] == 0
 
 
 def kill_and_resume(folder: Path, episodes: int, seconds: float) -> tuple[ChatServer, dict[str, Any], float]:
