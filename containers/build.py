@@ -27,6 +27,12 @@ TOOLS = ("buildah", "podman", "docker")
 DEBIAN = "bookworm"  # with Python 3.11; Containerfiles name its packages
 LOCAL_BASE = f"localhost/lingbot-base:{DEBIAN}"
 TORCH_CPU = "https://download.pytorch.org/whl/cpu"
+# What a base of one's own lacks, as Debian's slim images do: translations, manuals, what apt fetched. Licences stay.
+_SLIM = """path-exclude /usr/share/doc/*
+path-include /usr/share/doc/*/copyright
+path-exclude /usr/share/man/*
+path-exclude /usr/share/locale/*
+"""
 _LOCAL_PIP = ("find-links", "extra-index-url", "index-url", "cert")
 
 
@@ -141,10 +147,21 @@ def local_base(tool: str, mirror: str) -> str:
     print(f"build: {LOCAL_BASE} with debootstrap from {mirror}; some minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix="lingbot-base-") as scratch:
         run(["debootstrap", "--variant=minbase", "--include=ca-certificates", DEBIAN, f"{scratch}/root", mirror])
+        slim(Path(scratch) / "root")
         container = output(["buildah", "from", "scratch"])
         run(["buildah", "add", "-q", container, f"{scratch}/root", "/"])
         run(["buildah", "commit", "-q", "--rm", container, LOCAL_BASE])
     return LOCAL_BASE
+
+
+def slim(root: Path) -> None:
+    """Takes from a Debian what no container reads, and has dpkg leave it out from then on."""
+    (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(_SLIM)
+    for pattern in ("usr/share/doc/**/*", "usr/share/man/**/*", "usr/share/locale/**/*", "var/lib/apt/lists/*_*",
+                    "var/cache/apt/**/*.deb", "var/cache/apt/*.bin", "var/log/*.log"):  # fmt: skip
+        for path in root.glob(pattern):
+            if (path.is_file() or path.is_symlink()) and path.name != "copyright":
+                path.unlink()
 
 
 def choose_isolation(base: str) -> None:

@@ -51,19 +51,37 @@ def serve() -> None:
 
 
 def mlflow() -> None:
-    """The server answers, over a database of its own, and knows the driver of the one it will have."""
+    """The server, from the image's own folder: a version is registered and named, an artefact comes back."""
     with tempfile.TemporaryDirectory() as scratch:
-        store = f"sqlite:///{scratch}/mlflow.db"
-        command = ["mlflow", "server", "--host", "127.0.0.1", "--port", "5000", "--workers", "1"]
-        server = subprocess.Popen([*command, "--backend-store-uri", store], cwd=scratch)
+        places = {
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{scratch}/mlflow.db",
+            "MLFLOW_ARTIFACTS_DESTINATION": f"{scratch}/artifacts",
+        }
+        command = ["mlflow", "server", "--host", "127.0.0.1", "--port", "5000", "--workers", "2"]
+        server = subprocess.Popen(command, env={**os.environ, **places})
         try:
             _wait_for("http://127.0.0.1:5000/health", server)
+            _register("http://127.0.0.1:5000")
         finally:
             server.terminate()
             server.wait(30)
     importlib.import_module("psycopg2")
     importlib.import_module("boto3")
     _lacks("torch", "kfp", "dvc", "mujoco")
+
+
+def _register(address: str) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(address)
+    run = client.create_run(client.create_experiment("smoke")).info
+    client.log_text(run.run_id, "kept", "note.txt")
+    with tempfile.TemporaryDirectory() as fetched:
+        assert Path(client.download_artifacts(run.run_id, "note.txt", fetched)).read_text() == "kept"
+    client.create_registered_model("lingbot-vla-smoke")
+    client.create_model_version("lingbot-vla-smoke", source="s3://bucket/bundles/00")
+    client.set_registered_model_alias("lingbot-vla-smoke", "champion", "1")
+    assert client.get_model_version_by_alias("lingbot-vla-smoke", "champion").source == "s3://bucket/bundles/00"
 
 
 CHECKS = {"data": data, "simulation": simulation, "train": train, "serve": serve, "mlflow": mlflow}

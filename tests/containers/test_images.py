@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
-build, needs, sbom = load("build"), load("requirements"), load("sbom")
+build, needs, sbom, finish = load("build"), load("requirements"), load("sbom"), load("finish")
 ROLES = sorted(build.ROLES)
 EVERY = pytest.mark.parametrize("role", ROLES)
 
@@ -69,9 +70,23 @@ def test_an_image_runs_without_root_and_installs_nothing_later(role: str) -> Non
     stage = last_stage(role)
     assert [rest for word, rest in stage if word == "USER"] == ["1000:1000"]
     assert max(n for n, (word, _) in enumerate(stage) if word in ("RUN", "COPY")) < stage.index(("USER", "1000:1000"))
-    assert not any("pip install" in rest for word, rest in stage if word == "RUN")
+    assert not any("bin/pip" in rest for word, rest in stage if word == "RUN")
+    (packages,) = [rest for _, rest in instructions(role) if "-r wanted.txt" in rest]
+    assert "--without-pip /opt/venv" in packages
     (project,) = [rest for _, rest in instructions(role) if "-e /app" in rest]
-    assert "pip check" in project and "pip uninstall" in project
+    assert "--python /opt/venv/bin/python check" in project
+
+
+@EVERY
+def test_an_image_is_trimmed_and_compiled_once_everything_is_in_it(role: str) -> None:
+    (project,) = [rest for _, rest in instructions(role) if "-e /app" in rest]
+    assert re.search(r"&& python3 containers/finish\.py .*/opt/venv /app$", project)
+    keeps = "--keep-headers" in project
+    compiler = any("g++" in rest for _, rest in last_stage(role))
+    assert keeps == compiler, "headers are for who has a compiler"
+    installs = [rest for word, rest in instructions(role) if word == "RUN" and "pip --python" in rest]
+    # PIP_NO_COMPILE=1 would compile, as pip reads it.
+    assert len(installs) == 2 and all("install --no-compile" in rest for rest in installs)
 
 
 @EVERY
@@ -85,7 +100,7 @@ def test_an_image_carries_its_labels_and_its_bill_of_materials(role: str) -> Non
 
 @EVERY
 def test_the_pip_configuration_is_in_no_layer(role: str) -> None:
-    installs = [rest for word, rest in instructions(role) if word == "RUN" and "pip install" in rest]
+    installs = [rest for word, rest in instructions(role) if word == "RUN" and "bin/pip" in rest]
     assert installs and all("--mount=type=secret,id=pip" in rest for rest in installs)
     assert not any("pip.conf" in rest for word, rest in instructions(role) if word in ("COPY", "ADD", "ENV"))
 
@@ -185,6 +200,52 @@ def test_an_image_holds_nothing_that_others_do(role: str, absent: tuple[str, ...
     assert installed_with(needs.requirements(role)) & set(absent) == set()
 
 
+def write(place: Path, content: str = "x") -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(content)
+    return place
+
+
+def test_what_nothing_reads_goes_and_all_else_stays(tmp_path: Path) -> None:
+    packages = tmp_path / "lib/python3.11/site-packages"
+    kept = [
+        write(packages / name)
+        for name in (
+            "torch/bin/torch_shm_manager", "torch/testing/tests.py", "jinja2/tests.py", "pkg/contests/a.py",
+            "imageio_ffmpeg/binaries/__init__.py", "torch/include/ATen.h", "numpy/testing/__init__.py",
+        )
+    ]  # fmt: skip
+    gone = [
+        write(packages / name)
+        for name in (
+            "pandas/tests/tests/test_a.py", "torch/test/Dict_test", "torch/bin/test_api", "torch/bin/protoc-3.13",
+            "torch/bin/TCPStoreTest", "imageio_ffmpeg/binaries/ffmpeg-linux", "pyarrow/include/arrow/api.h",
+        )
+    ]  # fmt: skip
+    assert finish.site_packages(tmp_path) == packages
+    assert finish.trim(packages, finish.UNREAD) == len(gone)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
+    assert not (packages / "pandas/tests").exists()
+    assert finish.trim(packages, finish.HEADERS) == 1 and not kept[5].exists()
+
+
+def test_bytecode_outlives_a_change_of_times_and_not_one_of_the_source(tmp_path: Path) -> None:
+    module = write(tmp_path / "made.py", "VALUE = 1\n")
+    write(tmp_path / "later.py", "def f[T](a): ...\nx = (")
+    finish.compile_all([tmp_path])
+
+    def loaded() -> tuple[str, str]:
+        os.utime(module, (7, 7))
+        command = [sys.executable, "-B", "-v", "-c", "import made; print(made.VALUE)"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        (source,) = re.findall(r"# code object from '?.*/(made\.[\w.-]+)", done.stderr)
+        return done.stdout.strip(), Path(source).suffix
+
+    assert loaded() == ("1", ".pyc")
+    module.write_text("VALUE = 2\n")
+    assert loaded() == ("2", ".py")
+
+
 def test_a_single_package_has_the_range_of_its_extra_and_else_its_pin(tmp_path: Path) -> None:
     assert "torch>=2.7,<2.14" in needs.requirements("serve")
     assert any(line.startswith("mlflow-skinny==") for line in needs.requirements("serve"))
@@ -254,6 +315,21 @@ def test_a_base_that_can_change_is_refused() -> None:
     with pytest.raises(build.Refused, match="give it by digest"):
         build.check_base("docker.io/library/debian:bookworm")
     assert build.check_base(f"debian@sha256:{'a' * 64}")
+
+
+def test_a_base_of_one_s_own_keeps_licences_and_no_manuals(tmp_path: Path) -> None:
+    (tmp_path / "etc/dpkg/dpkg.cfg.d").mkdir(parents=True)
+    kept = [write(tmp_path / name) for name in ("usr/share/doc/tar/copyright", "usr/bin/tar", "var/lib/dpkg/status")]
+    gone = [
+        write(tmp_path / name)
+        for name in (
+            "usr/share/doc/tar/changelog.gz", "usr/share/locale/de/LC_MESSAGES/tar.mo", "usr/share/man/man1/tar.1.gz",
+            "var/cache/apt/archives/tar.deb", "var/cache/apt/pkgcache.bin", "var/lib/apt/lists/deb_InRelease",
+        )
+    ]  # fmt: skip
+    build.slim(tmp_path)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in gone)
+    assert "path-include /usr/share/doc/*/copyright" in (tmp_path / "etc/dpkg/dpkg.cfg.d/slim").read_text()
 
 
 def test_digests_are_written_into_the_overlay_and_those_of_other_images_stay(tmp_path: Path) -> None:
