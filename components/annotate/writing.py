@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -123,8 +124,13 @@ class _Writing:
     ) -> None:
         """Draws on, however far the asking is: what is wrong with an episode's table is said before most are paid."""
         loop = asyncio.get_running_loop()
-        while (episode := await loop.run_in_executor(threads, next, episodes, None)) is not None:
+        for number in itertools.count(1):
+            episode = await loop.run_in_executor(threads, next, episodes, None)
+            if episode is None:
+                break
             drawn.put_nowait(episode)
+            if number == self._at_once:
+                loop.run_in_executor(threads, _import_ahead)
         for _ in range(self._at_once):
             drawn.put_nowait(None)
 
@@ -164,6 +170,14 @@ class _Writing:
                 f"{self._parameters.failed_share:g} allows ({named}): mend the cause and run again, what was answered "
                 "is kept."
             )
+
+
+def _import_ahead() -> None:
+    """Half a second of imports that reading the first answer and writing the table need: while the model answers."""
+    import jsonschema  # noqa: F401
+    import pyarrow
+
+    pyarrow.array([0])  # pyarrow looks for pandas at the first Python value
 
 
 def _first(errors: ExceptionGroup) -> BaseException:
