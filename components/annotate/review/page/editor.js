@@ -51,7 +51,7 @@ export class Editor {
     button("Split here", "S", on.split);
     button("Merge with next", "M", on.merge);
     button("Remove", "Del", on.remove);
-    container.append(this.head, grid, buttons, list);
+    container.append(this.head, buttons, grid, list);
     this.grid = grid;
     this.buttons = buttons;
   }

@@ -242,6 +242,16 @@ def test_a_segment_without_words_is_not_accepted(page: Page, file: Path) -> None
     assert {row["review_state"] for row in rows_of(file, 0)} == {"unreviewed"}
 
 
+def test_a_laptop_shows_the_words_of_a_segment_without_scrolling(page: Page) -> None:
+    page.set_viewport_size({"width": 1366, "height": 768})
+    expect(page.locator("#editor .buttons button").last).to_be_in_viewport(ratio=1)
+    expect(page.locator("#editor input[data-field=objects]")).to_be_in_viewport(ratio=1)
+    assert page.evaluate("document.querySelector('#main').scrollHeight <= document.querySelector('#main').clientHeight")
+    page.set_viewport_size({"width": 900, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    expect(page.locator("#zoom-in")).to_be_in_viewport(ratio=1)
+
+
 def test_what_is_done_while_the_service_is_away_is_saved_when_it_is_back(page: Page, address: str, file: Path) -> None:
     page.route("**/api/next?**", lambda route: route.abort())
     page.keyboard.press("n")
