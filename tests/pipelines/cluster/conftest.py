@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,10 +47,7 @@ def kfp(kubeflow: Kubeflow) -> api.Kubeflow:
 
 def compiled(folder: Path, *settings: str, pipeline: str = MAIN) -> Path:
     """A pipeline as `lingbot compile` writes it for the cluster."""
-    # On a thread of its own: kfp reads the whole stack for every option of a task, and pytest's is deep (4 s, not 1).
-    with ThreadPoolExecutor(1) as pool:
-        parameters, profile = load_parameters(settings=settings), load_profile("cluster")
-        return pool.submit(compile_pipeline, parameters, profile, folder, pipeline).result()
+    return compile_pipeline(load_parameters(settings=settings), load_profile("cluster"), folder, pipeline)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,24 @@ SERVICES = (
     kfp_server_api.RecurringRunServiceApi,
     kfp_server_api.RunServiceApi,
 )
-PLAIN = ApiClient()
+
+
+class Plain(ApiClient):
+    """Gives the models that it makes its own configuration. Each would make one for itself, and with that empty the
+    caches of all loggers: two thirds of the time that an answer took."""
+
+    def _ApiClient__deserialize_model(self, data: Any, klass: Any) -> Any:
+        if not klass.openapi_types:
+            return data
+        given = {
+            name: self._ApiClient__deserialize(data[key], klass.openapi_types[name])
+            for name, key in klass.attribute_map.items()
+            if key in (data or ())
+        }
+        return klass(**given, local_vars_configuration=self.configuration)
+
+
+PLAIN = Plain()
 
 
 @dataclass(frozen=True)
