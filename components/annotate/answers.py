@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from components.annotate.vocabulary import Vocabulary
@@ -51,12 +52,11 @@ def read_answer(text: str, kind: Kind, vocabulary: Vocabulary) -> Answer:
     Raises:
         BadAnswer: no JSON object, one that was cut off, or one that is not of the schema or the vocabulary.
     """
-    from jsonschema import Draft202012Validator
-
-    loose = Draft202012Validator(answer_schema(kind, Vocabulary()))  # words are compared below, without their case
     faults = []
     for found in _objects(text):
-        error = next(iter(sorted(loose.iter_errors(found), key=lambda one: list(map(str, one.absolute_path)))), None)
+        error = next(
+            iter(sorted(_validator(kind).iter_errors(found), key=lambda one: list(map(str, one.absolute_path)))), None
+        )
         if error is not None:
             place = ".".join(map(str, error.absolute_path))
             faults.append(f"{place + ': ' if place else ''}{_short(error.message)}")
@@ -75,6 +75,14 @@ def read_answer(text: str, kind: Kind, vocabulary: Vocabulary) -> Answer:
     raise BadAnswer(
         f"{'the JSON object is cut off or broken' if cut else 'there is no JSON object'} in {text[:SHOWN]!r}"
     )
+
+
+@cache
+def _validator(kind: Kind) -> Any:
+    """Of the form alone: words are compared with the vocabulary's without their case."""
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(answer_schema(kind, Vocabulary()))
 
 
 def _short(message: str) -> str:

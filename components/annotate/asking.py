@@ -78,10 +78,10 @@ class Asker:
             UserError: the model cannot answer anything.
         """
         digest = question.digest(self._model.name)
-        kept = self._cache.get(digest)
+        kept = self._kept(digest, question)
         if kept is not None:
             self.counts.cached += 1
-            return read_answer(kept.text, question.kind, question.vocabulary)
+            return kept
         complaint = ""
         for attempt in range(self._attempts):
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt) * random.uniform(0.5, 1.0)
@@ -109,3 +109,12 @@ class Asker:
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause)
         raise NoAnswer(f"{question.name}: {self._attempts} attempts, the last: {last}")
+
+    def _kept(self, digest: str, question: Question) -> Answer | None:
+        reply = self._cache.get(digest)
+        if reply is None:
+            return None
+        try:
+            return read_answer(reply.text, question.kind, question.vocabulary)
+        except BadAnswer:  # only valid ones are kept: the file was changed since, and is asked for anew
+            return None
