@@ -1,0 +1,233 @@
+"""What the objects of an overlay say of each other holds, and each rule of it notices what it is for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from components.launch.settings import load_settings
+from pipelines.profile import load_profile
+from tests.k8s import coherence
+from tests.k8s.generated import SETTINGS
+from tests.k8s.manifests import K8S, OVERLAYS, Object, build, find, pods
+from tests.k8s.policy import Rule
+
+Change = Callable[[list[Object]], Any]
+STORE = {
+    "AWS_ENDPOINT_URL": "lingbot-settings/s3-endpoint",
+    "AWS_ACCESS_KEY_ID": "lingbot-s3/access-key",
+    "AWS_SECRET_ACCESS_KEY": "lingbot-s3/secret-key",
+}
+REGION = {"AWS_DEFAULT_REGION": "lingbot-settings/s3-region"}
+ENVIRONMENT = {
+    "Deployment lingbot-endpoint": {
+        **STORE,
+        **REGION,
+        "LINGBOT_HOME": "/var/lib/lingbot",
+        "LINGBOT_API_KEYS_FILE": "/etc/lingbot/keys/keys.json",
+        "LINGBOT_STORAGE": "lingbot-settings/storage",
+        "MLFLOW_TRACKING_URI": "http://lingbot-mlflow:5000",
+    },
+    "Deployment lingbot-mlflow": {
+        **STORE,
+        **REGION,
+        "MLFLOW_BACKEND_STORE_URI": "lingbot-mlflow/backend-store-uri",
+        "MLFLOW_ARTIFACTS_DESTINATION": "lingbot-settings/mlflow-artifacts",
+    },
+    "Job of Sensor lingbot-data": {
+        **STORE,
+        "AWS_REGION": "lingbot-settings/s3-region",
+        "LINGBOT_HOME": "/var/lib/lingbot",
+        "LINGBOT_NAMESPACE": "metadata.namespace",
+    },
+}
+RIGHTS = {
+    "lingbot-event-sensor": {("batch", "jobs"): {"create"}},
+    # A Kubeflow of several users asks Kubernetes whether an account may do these.
+    "lingbot-trigger": {
+        ("pipelines.kubeflow.org", "experiments"): {"create", "get", "list"},
+        ("pipelines.kubeflow.org", "pipelines"): {"create", "get", "list"},
+        ("pipelines.kubeflow.org", "pipelines/versions"): {"create", "get", "list"},
+        ("pipelines.kubeflow.org", "runs"): {"create", "get", "list", "terminate", "archive"},
+    },
+}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("rule", coherence.RULES, ids=lambda rule: rule.__name__)
+def test_the_overlays_cohere(overlay: str, rule: Rule) -> None:
+    assert list(rule(build(overlay))) == []
+
+
+def source(item: Object) -> str:
+    """A variable's value, or the key that it comes from, without the hash that kustomize adds to a name."""
+    given = item.get("valueFrom", {})
+    if "fieldRef" in given:
+        return str(given["fieldRef"]["fieldPath"])
+    reference = given.get("configMapKeyRef") or given.get("secretKeyRef")
+    if not reference:
+        return str(item["value"])
+    called = "lingbot-settings" if reference["name"].startswith("lingbot-settings-") else reference["name"]
+    return f"{called}/{reference['key']}"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_pod_of_ours_has_its_environment(overlay: str) -> None:
+    for whose, template in pods(build(overlay)):
+        if whose in ENVIRONMENT:
+            (container,) = template["spec"]["containers"]
+            found = {item["name"]: source(item) for item in container["env"]}
+            found.pop("MLFLOW_SERVER_ALLOWED_HOSTS", None)
+            assert found == ENVIRONMENT[whose]
+
+
+@pytest.mark.parametrize("called", RIGHTS)
+def test_the_rights_of_triggers_are_these_and_no_more(called: str) -> None:
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in find(build("prod"), "Role", called)["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                found.setdefault((group, resource), set()).update(rule["verbs"])
+    assert found == RIGHTS[called]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_files_of_others_reach_the_cluster_whole(overlay: str) -> None:
+    objects = build(overlay)
+    assert find(objects, "ConfigMap", "lingbot-training")["data"] == {"settings.yaml": SETTINGS.read_text()}
+    rules = K8S / "components/monitoring/adapter-rules.yaml"
+    held = find(objects, "ConfigMap", "lingbot-adapter-rules")["data"][rules.name]
+    assert yaml.safe_load(held) == yaml.safe_load(rules.read_text())
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_shared_claim_is_the_one_that_jobs_and_steps_mount(overlay: str) -> None:
+    settings, profile = load_settings(SETTINGS), load_profile("h100")
+    assert (settings.storage.claim, settings.storage.mount) == (profile.storage.claim, profile.storage.mount)
+    claim = find(build(overlay), "PersistentVolumeClaim", settings.storage.claim)
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    assert overlay == "dev" or claim["spec"]["storageClassName"], "the default class of most clusters is of one node"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_probes_are_patient_with_a_start_and_not_with_a_pod_that_is_stuck(overlay: str) -> None:
+    objects = build(overlay)
+    for called in ("lingbot-endpoint", "lingbot-mlflow"):
+        spec = find(objects, "Deployment", called)["spec"]
+        container = spec["template"]["spec"]["containers"][0]
+        seconds = {
+            probe: container[probe].get("periodSeconds", 10) * container[probe].get("failureThreshold", 3)
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe")
+        }
+        assert 300 <= seconds["startupProbe"] <= spec.get("progressDeadlineSeconds", 600)
+        assert 60 <= seconds["livenessProbe"] <= 120 and seconds["readinessProbe"] <= 15
+        assert all(1 < container[probe].get("timeoutSeconds", 2) <= 5 for probe in seconds), "1 s is a busy moment"
+
+
+def test_in_production_a_replica_has_a_gpu_and_may_run_where_they_are() -> None:
+    pod = find(build("prod"), "Deployment", "lingbot-endpoint")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+
+
+def pod(objects: list[Object]) -> Object:
+    found: Object = find(objects, "Deployment", "lingbot-endpoint")["spec"]["template"]["spec"]
+    return found
+
+
+def container(objects: list[Object]) -> Object:
+    found: Object = pod(objects)["containers"][0]
+    return found
+
+
+def spec(kind: str, called: str) -> Callable[[list[Object]], Object]:
+    return lambda objects: find(objects, kind, called)["spec"]
+
+
+BREAKS: list[tuple[Rule, Change, str]] = [
+    (
+        coherence.everything_is_in_the_namespace,
+        lambda o: find(o, "ServiceAccount", "lingbot-mlflow")["metadata"].update(namespace="default"),
+        "is in namespace default",
+    ),
+    (
+        coherence.everything_is_in_the_namespace,
+        lambda o: find(o, "RoleBinding", "lingbot-launcher")["subjects"].clear(),
+        "to nobody",
+    ),
+    (
+        coherence.everything_is_in_the_namespace,
+        lambda o: find(o, "RoleBinding", "lingbot-launcher")["roleRef"].pop("apiGroup"),
+        "of the group None",
+    ),
+    (
+        coherence.workloads_select_their_own,
+        lambda o: spec("Deployment", "lingbot-mlflow")(o)["selector"]["matchLabels"].update(a="b"),
+        "its selector does not take",
+    ),
+    (
+        coherence.workloads_select_their_own,
+        lambda o: pod(o)["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"].clear(),
+        "its spread does not take",
+    ),
+    (
+        coherence.workloads_select_their_own,
+        lambda o: spec("StatefulSet", "lingbot-postgres")(o).update(serviceName="x"),
+        "named by x",
+    ),
+    (coherence.mounts_meet, lambda o: container(o)["volumeMounts"][0].update(name="x"), "x is no volume"),
+    (coherence.mounts_meet, lambda o: container(o)["volumeMounts"].pop(2), "keys is mounted by nobody"),
+    (coherence.mounts_meet, lambda o: container(o)["volumeMounts"].pop(1), "has no /tmp"),
+    (coherence.mounts_meet, lambda o: container(o)["volumeMounts"][0].update(readOnly=True), "has no LINGBOT_HOME"),
+    (coherence.mounts_meet, lambda o: container(o)["env"][0].update(value="/srv"), "has no LINGBOT_HOME"),
+    (coherence.files_can_be_read, lambda o: pod(o)["securityContext"].update(runAsUser=1001), "runs as"),
+    (coherence.files_can_be_read, lambda o: pod(o)["securityContext"].pop("fsGroup"), "cannot read the files of keys"),
+    (
+        coherence.requests_fit,
+        lambda o: container(o)["resources"]["requests"].update(memory="1Ti"),
+        "memory of at most",
+    ),
+    (
+        coherence.requests_fit,
+        lambda o: container(o)["resources"]["requests"].pop("nvidia.com/gpu"),
+        "0 nvidia.com/gpu of at most 1",
+    ),
+    (
+        coherence.requests_fit,
+        lambda o: pod(o)["volumes"][0]["emptyDir"].update(sizeLimit="60Gi"),
+        "more than its ephemeral storage",
+    ),
+    (
+        coherence.addresses_lead_somewhere,
+        lambda o: find(o, "Service", "lingbot-mlflow")["metadata"].update(name="mlflow"),
+        "calls lingbot-mlflow:5000",
+    ),
+    (
+        coherence.addresses_lead_somewhere,
+        lambda o: spec("Service", "lingbot-mlflow")(o)["ports"][0].update(port=80),
+        "calls lingbot-mlflow:5000",
+    ),
+    (
+        coherence.replicas_are_those_of_the_scaler,
+        lambda o: spec("Deployment", "lingbot-endpoint")(o).update(replicas=1),
+        "with another number",
+    ),
+    (
+        coherence.replicas_are_those_of_the_scaler,
+        lambda o: spec("HorizontalPodAutoscaler", "lingbot-endpoint")(o).update(maxReplicas=3),
+        "cannot scale",
+    ),
+    (
+        coherence.tokens_go_to_those_with_rights,
+        lambda o: find(o, "ServiceAccount", "lingbot-endpoint").pop("automountServiceAccountToken"),
+        "its pods get a token",
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "change", "message"), BREAKS, ids=[f"{r.__name__}-{m}" for r, _, m in BREAKS])
+def test_a_rule_of_coherence_notices(rule: Rule, change: Change, message: str) -> None:
+    objects = build("prod")
+    change(objects)
+    assert any(message in line for line in rule(objects)), list(rule(objects))
