@@ -7,10 +7,12 @@ evaluations/<sha256>.json                   the evaluation.json that a version w
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components import kept, state
 from components.adapters.storage import CorruptObject, Storage
@@ -18,6 +20,11 @@ from components.artifacts import hash_file
 from components.records import open_storage
 from model.bundle_files import MANIFEST, parse_manifest, verify_bundle
 from model.errors import UserError
+
+if TYPE_CHECKING:
+    from model.bundle import Bundle
+
+logger = logging.getLogger("lingbot.bundles")
 
 
 def bundle_folder(digest: str) -> Path:
@@ -43,10 +50,30 @@ def keep_bundle(folder: Path) -> tuple[str, str]:
     return digest, target.as_uri()
 
 
-def fetch_bundle(digest: str, uri: str) -> Path:
+def load_registered(digest: str, uri: str) -> "Bundle":
+    """A registered bundle, fetched if it is not here, every byte checked. A copy here whose bytes have changed is
+    fetched again: what an endpoint serves must not hang on one flipped bit of a disk.
+
+    Raises:
+        UserError: as `fetch_bundle`; or it is damaged where it is registered too.
+    """
+    from model.bundle import load_bundle
+
+    folder = fetch_bundle(digest, uri)
+    try:
+        return load_bundle(folder)
+    except UserError as error:
+        if uri == folder.as_uri() or _is_whole(folder, digest):
+            raise
+        logger.warning("%s; it is fetched from %s", error, uri)
+        return load_bundle(fetch_bundle(digest, uri, every_byte=True))
+
+
+def fetch_bundle(digest: str, uri: str, *, every_byte: bool = False) -> Path:
     """The folder of a registered bundle here, fetched if it is not here whole; who loads it checks its bytes.
 
-    Several processes may ask at once: one fetches.
+    Several processes may ask at once: one fetches. Whether it is whole is told by names and sizes, with `every_byte` by
+    the bytes.
 
     Raises:
         UserError: it is neither here nor at its URI, or what lies there is not that bundle.
@@ -55,7 +82,7 @@ def fetch_bundle(digest: str, uri: str) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with (target.parent / f".{digest}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if _looks_whole(target, digest):
+        if _is_whole(target, digest) if every_byte else _looks_whole(target, digest):
             return target
         place, _, name = uri.rpartition("/")
         if not place or target.as_uri() == uri:

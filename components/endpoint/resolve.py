@@ -54,10 +54,9 @@ def load_target(model: str, alias: str, target: Target) -> Served:
     Raises:
         UserError: it cannot be fetched, or is not what was registered.
     """
-    from components.bundles import fetch_bundle
-    from model.bundle import load_bundle
+    from components.bundles import load_registered
 
-    loaded = load_bundle(fetch_bundle(target.digest, target.uri))
+    loaded = load_registered(target.digest, target.uri)
     if loaded.digest != target.digest:
         raise UserError(
             f"{model} version {target.version} was registered with digest {target.digest[:12]}, its bundle has "

@@ -43,6 +43,8 @@ def rollback(model: str, alias: str, *, to: str | None, reason: str) -> Entry:
         raise UserError(f"alias '{alias}' of {model} cannot be rolled back: {why}; `lingbot models promote` moves it")
     earlier = held[:-1]
     target = earlier[-1] if to is None else to.removeprefix("v")
+    if target == held[-1]:
+        raise UserError(f"alias '{alias}' of {model} is at version {target} already: there is nothing to roll back")
     if target not in earlier:
         raise unknown_name(f"earlier holder of '{alias}'", target, earlier)
     entry = _move(tracking.get_version(model, target), alias, ROLLBACK, (reason,), seen=seen)

@@ -64,11 +64,14 @@ def find_release(tag: str) -> Release:
     if record["schema_version"] > SCHEMA_VERSION:
         raise UserError(f"'{tag}' has schema version {record['schema_version']}: use the newer version that wrote it")
     if record.get("data"):
-        now = git.resolve(f"refs/tags/{record['data']['tag']}")
-        if now != record["data"]["commit"]:
+        data, at = record["data"]["tag"], record["data"]["commit"]
+        now = git.resolve(f"refs/tags/{data}")
+        if now != at:
+            became = f"was moved from commit {at[:12]} to {now[:12]}" if now else "is gone"
+            back = f"`git tag -f -a {data} {at} -m 'commit {at}'` moves it back"
             raise UserError(
-                f"the tag '{record['data']['tag']}' that '{tag}' was made from was moved from commit "
-                f"{record['data']['commit'][:12]} to {now[:12] if now else 'nowhere'}: move it back first"
+                f"the tag '{data}' that '{tag}' was made from {became}: "
+                + (back if now else f"`git fetch --tags` brings it, or {back}")
             )
     see_tag(tag, commit)
     return Release(tag=tag, commit=commit, record=record)

@@ -207,6 +207,15 @@ def test_rollback_to_an_earlier_holder_only(home, bundles, tmp_path):
     assert moves.rollback(MODEL, "champion", to="v1", reason="x").target == "1"
 
 
+def test_a_rollback_to_what_holds_the_alias_again_is_refused(home, bundles, tmp_path):
+    two_champions(tmp_path, bundles)
+    version = tracking.get_version(MODEL, "1")
+    moves.promote(version, "champion", verdicts.judge(version, "champion", Policy()), override_reason="back by hand")
+    with pytest.raises(UserError, match="'champion' of .* is at version 1 already: there is nothing to roll back"):
+        moves.rollback(MODEL, "champion", to="1", reason="x")
+    assert moves.rollback(MODEL, "champion", to=None, reason="x").target == "2"
+
+
 def test_an_override_is_recorded_with_what_the_gate_said(home, bundles, tmp_path):
     register(tmp_path, bundles[0], evaluation(bundles[0].digest, successes=30))
     version = tracking.get_version(MODEL, "1")

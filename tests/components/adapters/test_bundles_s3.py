@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from components.bundles import bundle_folder, fetch_bundle, has_bundle, keep_bundle
+from components.bundles import bundle_folder, fetch_bundle, has_bundle, keep_bundle, load_registered
 from model.bundle_files import verify_bundle
 from model.errors import UserError
 from tests.registry_house import bundles, home, registry_template  # noqa: F401
@@ -75,6 +75,23 @@ def test_a_local_copy_that_is_not_whole_is_fetched_again(stored, s3):
     s3.client.delete_object(Bucket="artefacts", Key=f"pipelines/bundles/{digest}/manifest.json")
     with pytest.raises(UserError, match="nothing is stored at"):
         fetch_bundle(digest, uri)
+
+
+def test_a_local_copy_with_a_flipped_bit_is_fetched_again_to_be_served(stored, s3, caplog):
+    digest, uri = stored
+    weights = fetch_bundle(digest, uri) / "model.safetensors"
+    weights.write_bytes(flip(weights.read_bytes()))
+    s3.requests.clear()
+    assert load_registered(digest, uri).digest == digest
+    assert "model.safetensors has other bytes" in caplog.text and f"is fetched from {uri}" in caplog.text
+    assert verify_bundle(bundle_folder(digest), digest=digest)
+    fetched = [request for request in s3.requests if request.startswith("GET") and "/bundles/" in request]
+    assert sum("model.safetensors" in request for request in fetched) == 1
+    assert not any("robot.yaml" in request for request in fetched), "what is whole stays"
+    weights.write_bytes(flip(weights.read_bytes()))
+    change(s3, digest, "model.safetensors", flip)
+    with pytest.raises(UserError, match="was changed|has sha256"):
+        load_registered(digest, uri)
 
 
 def test_processes_that_ask_at_once_get_one_whole_bundle(stored, s3):

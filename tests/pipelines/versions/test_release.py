@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,15 @@ def test_a_moved_tag_is_refused(released) -> None:
         find_release("data/first-v1")
     git.run("tag", "-f", "-a", "data/first-v1", first, "-m", f"commit {first}")
     assert find_release("data/first-v1").commit == first
+    git.run("tag", "-d", "data/first-v1")
+    with pytest.raises(
+        UserError, match="'exp/first-v1' was made from is gone: `git fetch --tags` brings it, or `git"
+    ) as e:
+        find_release("exp/first-v1")
+    back = shlex.split(str(e.value).split("`")[3])
+    assert back[0] == "git"
+    git.run(*back[1:])
+    assert find_release("data/first-v1").commit == first and find_release("exp/first-v1")
 
 
 def test_a_moved_annotated_tag_is_refused_in_a_fresh_clone(released) -> None:
