@@ -1,1 +1,1 @@
-"""One file for each thing outside: storage, the model registry, data versions, launchers."""
+"""One file for each thing outside: storage, the model registry, data versions, the APIs of a cluster."""

@@ -45,7 +45,7 @@ class Patience(api_calls.Patience):
 
     Attributes:
         settle: after a failed call that may have been carried out, for what it made to be seen. A server that carries
-            it out later than that makes a second one, which `once.keep_first` ends.
+            it out later than that makes a second one, which `submission.keep_first` ends.
         claim: for a run of somebody who claimed its key, before that one counts as dead.
         poll: between two looks at a run that goes on.
     """

@@ -10,6 +10,7 @@ import pytest
 from components import state
 from components.adapters.versioning import Git
 from tests.pipelines.conftest import House
+from tests.registry_house import registry_template  # noqa: F401
 
 CHECKOUT = Path(__file__).parents[3]
 FILES = ("dvc.yaml", ".dvcignore", ".gitignore", ".dvc/config", ".dvc/.gitignore", "artifacts/.gitignore")
@@ -105,3 +106,9 @@ def released(finished_once: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOUSE_LOG", str(copy.log))
     enter(copy, monkeypatch)
     return copy
+
+
+@pytest.fixture
+def registry(released: House, registry_template: Path) -> None:  # noqa: F811
+    """An empty registry in the released house, its tables made."""
+    shutil.copy(registry_template, released.home)

@@ -16,7 +16,7 @@ from pipelines.versions.garbage import Item, collect, plan_collection
 from pipelines.versions.release import made_by_run
 from tests.pipelines.versions.conftest import lingbot
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registry")]
 
 
 def loose(days: float = 0) -> set[str]:

@@ -1,6 +1,7 @@
 """What endpoints leave in the state folder: records of processes that are gone, and the bundle of an offline start."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -17,7 +18,9 @@ MODEL = "lingbot-vla-house"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry_template: Path) -> None:
+    (tmp_path / "home").mkdir()
+    shutil.copy(registry_template, tmp_path / "home")
     monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LINGBOT_STORAGE", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -47,7 +47,7 @@ def test_an_evaluation_of_a_data_release_is_refused(released) -> None:
 
 
 @pytest.fixture
-def registered(released) -> str:
+def registered(released, registry) -> str:
     """A version of the house's run in its registry."""
     from components.adapters import tracking
     from components.provenance_files import keep_beside_bundle, read_for_run
@@ -90,7 +90,7 @@ def test_a_version_is_its_run_where_that_is_known(released, registered: str) -> 
         find_target("lingbot-vla-house/7")
 
 
-def test_what_is_nothing_of_all_that_is_told_what_there_could_be(released) -> None:
+def test_what_is_nothing_of_all_that_is_told_what_there_could_be(released, registry) -> None:
     from components.adapters import tracking
 
     for registered, said in (
@@ -103,7 +103,7 @@ def test_what_is_nothing_of_all_that_is_told_what_there_could_be(released) -> No
             find_target("frist")
 
 
-def test_a_version_without_provenance_is_refused(released) -> None:
+def test_a_version_without_provenance_is_refused(released, registry) -> None:
     from components.adapters import tracking
 
     tracking.register_version("lingbot-vla-house", uri="nowhere", digest="c" * 64, tags={})

@@ -15,7 +15,7 @@ from pipelines.versions.reproduction import reproduce
 from pipelines.versions.tags import find_release
 from pipelines.versions.targets import find_target
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("registry")]
 MODEL = "lingbot-vla-house"
 
 
