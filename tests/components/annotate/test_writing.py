@@ -291,7 +291,8 @@ def test_an_episode_in_which_nothing_moves_is_not_asked_about(tmp_path: Path) ->
 
 def kill_and_resume(folder: Path, episodes: int, seconds: float) -> tuple[ChatServer, dict[str, Any], float]:
     """Annotates in a process that is killed in the middle, then here; the server, the summary, the last run's time."""
-    inputs = {"dataset": write_picks(folder / "dataset", episodes), "verdict": no_quarantine(folder / "verdict")}
+    dataset = write_picks(folder / "dataset", episodes, ("cam_high",))
+    inputs = {"dataset": dataset, "verdict": no_quarantine(folder / "verdict")}
     server = ChatServer(seconds=seconds, fault_share=0.1, hang_seconds=3.0)
     with running(server):
         given = parameters(server, timeout_seconds=1.0, attempts=8)
