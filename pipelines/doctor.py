@@ -1,12 +1,14 @@
 """What this machine lacks for which journey, and the line that puts it right. Looks, and changes nothing."""
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 
 from components import state
@@ -84,6 +86,30 @@ def _packages() -> Iterator[Finding]:
         )
 
 
+def _versions() -> Iterator[Finding]:
+    """Packages that are there and not as pyproject.toml wants them."""
+    project = state.checkout() / "pyproject.toml"
+    if importlib.util.find_spec("packaging") is None or not project.is_file():
+        return  # then others are missing too, which is said already
+    from packaging.requirements import Requirement
+
+    extras = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    wrong = []
+    for line in sorted({line for extra, lines in extras.items() if extra != "dev" for line in lines}):
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate():
+            for found in importlib.metadata.distributions(name=wanted.name):
+                if not wanted.specifier.contains(found.version, prereleases=True):
+                    wrong.append(f"{wanted.name} {found.version} (it must be {wanted.specifier})")
+                break
+    yield Finding(
+        journey=RUN,
+        subject="versions of packages",
+        found=", ".join(wrong) or "as pyproject.toml wants them",
+        fix="`make run` installs the right ones into .venv; then use .venv/bin/lingbot" if wrong else "",
+    )
+
+
 def _rendering() -> Iterator[Finding]:
     if importlib.util.find_spec("mujoco") is None:
         return
@@ -133,7 +159,7 @@ def _storage() -> Iterator[Finding]:
     from components.adapters.storage import Storage
 
     try:
-        Storage.from_url(url).exists("probe")
+        Storage.from_url(url).probe()
     except UserError as error:
         yield Finding(journey=RUN, subject="LINGBOT_STORAGE", found=str(error), fix="correct it, or unset it")
     else:
@@ -204,7 +230,7 @@ def _optional_tools() -> Iterator[Finding]:
 
 
 _CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
-    _python, _packages, _rendering, _disk, _memory, _storage, _git, _remote, _ports, _optional_tools,
+    _python, _packages, _versions, _rendering, _disk, _memory, _storage, _git, _remote, _ports, _optional_tools,
 )  # fmt: skip
 
 

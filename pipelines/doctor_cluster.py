@@ -28,6 +28,7 @@ _RESOURCES = (
     ("argoproj.io", "v1alpha1", "workflows", "Kubeflow Pipelines runs its steps with it", CLUSTER, True),
     ("trainer.kubeflow.org", "v1alpha1", "trainjobs", "training over several nodes, Trainer v2", CLUSTER, False),
     ("kubeflow.org", "v1", "pytorchjobs", "training over several nodes, training operator 1.9", CLUSTER, False),
+    ("argoproj.io", "v1alpha1", "sensors", "new data starts a run (k8s/components/triggers)", CLUSTER, False),
     ("kueue.x-k8s.io", "v1beta1", "localqueues", "quotas of training jobs (k8s/components/kueue)", CLUSTER, False),
     ("monitoring.coreos.com", "v1", "servicemonitors", "alerts (k8s/components/monitoring)", PROMOTE, False),
     ("custom.metrics.k8s.io", "v1beta1", "", "the endpoint's autoscaler (prometheus-adapter)", PROMOTE, False),
@@ -102,16 +103,25 @@ def _kubernetes(profile: Profile) -> Iterator[Finding]:
     namespace = os.environ.get(NAMESPACE, "lingbot")
     found = version.get("gitVersion", "of an unknown version")
     yield Finding(journey=CLUSTER, subject="Kubernetes", found=f"{api.configuration.host} answers, {found}")
-    checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        lambda: _resources(api),
-        lambda: _rights(api, namespace),
-        lambda: _secrets(api, namespace, profile),
-        lambda: _claim(api, namespace, profile),
-    )
+    yield from _answered(namespace, lambda: _resources(api), lambda: _gpus(api, profile))
+    place = list(_answered(namespace, lambda: _namespace(api, namespace)))
+    yield from place
+    if not any(finding.fix and finding.needed for finding in place):  # in none, all else would be missing too
+        yield from _answered(
+            namespace,
+            lambda: _rights(api, namespace),
+            lambda: _account(api, namespace, profile),
+            lambda: _secrets(api, namespace, profile),
+            lambda: _claim(api, namespace, profile),
+        )
+
+
+def _answered(namespace: str, *checks: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """One question without an answer is a finding, and the others go on."""
     for check in checks:
         try:
             yield from check()
-        except Exception as error:  # noqa: BLE001 - one question without an answer is a finding, and the others go on
+        except Exception as error:  # noqa: BLE001 - whatever kept the answer away is the finding
             yield Finding(
                 journey=CLUSTER,
                 subject="Kubernetes",
@@ -132,6 +142,50 @@ def _resources(api: "ApiClient") -> Iterator[Finding]:
             fix="" if there else f"install what serves {group}/{version}, or go without it",
             needed=needed,
         )
+
+
+def _gpus(api: "ApiClient", profile: Profile) -> Iterator[Finding]:
+    """Whether some node has what the largest step asks for: pods of others are not counted."""
+    wanted = max((*profile.steps.values(), profile.every_step), key=lambda step: step.gpus)
+    if not wanted.gpus:
+        return
+    nodes = _ask(api, "/api/v1/nodes")["items"]
+    able = [
+        node["metadata"]["name"]
+        for node in nodes
+        if wanted.node_selector.items() <= node["metadata"].get("labels", {}).items()
+        and int(node["status"].get("allocatable", {}).get(wanted.gpu, 0)) >= wanted.gpus
+    ]
+    chosen = "".join(f", {key}={value}" for key, value in wanted.node_selector.items())
+    yield Finding(
+        journey=CLUSTER,
+        subject="GPUs",
+        found=f"{len(able)} of {len(nodes)} nodes have {wanted.gpus} {wanted.gpu}{chosen}",
+        fix="" if able else "lower gpus of the profile's steps or correct their node_selector, or add such a node",
+        needed=False,  # an autoscaler may make it
+    )
+
+
+def _namespace(api: "ApiClient", namespace: str) -> Iterator[Finding]:
+    there = _ask_or_none(api, f"/api/v1/namespaces/{namespace}") is not None
+    yield Finding(
+        journey=CLUSTER,
+        subject=f"namespace {namespace}",
+        found="is there" if there else "is not there",
+        fix="" if there else f"kubectl apply --server-side -k k8s/overlays/dev makes lingbot, or set {NAMESPACE}",
+    )
+
+
+def _account(api: "ApiClient", namespace: str, profile: Profile) -> Iterator[Finding]:
+    if not profile.service_account:
+        return
+    held = _ask_or_none(api, f"/api/v1/namespaces/{namespace}/serviceaccounts/{profile.service_account}")
+    yield Finding(
+        journey=CLUSTER,
+        subject=f"service account {profile.service_account}",
+        found="is there" if held else "is not there, and Kubeflow would start no pod",
+        fix="" if held else "apply k8s/base/service-accounts.yaml, or correct service_account of the profile",
+    )
 
 
 def _rights(api: "ApiClient", namespace: str) -> Iterator[Finding]:
@@ -217,7 +271,7 @@ def _bucket(profile: Profile) -> Iterator[Finding]:
     from components.adapters.storage import Storage
 
     try:
-        Storage.from_url(url).exists("probe")
+        Storage.from_url(url).probe()
     except UserError as error:
         fix = "set AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL, or correct storage.url of the profile"
         yield Finding(journey=CLUSTER, subject="bucket", found=str(error), fix=fix)

@@ -49,13 +49,14 @@ def region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
 
-def client() -> Any:
-    """A client of boto3; one for all that have the same environment and files."""
+def client(*, attempts: int = 0) -> Any:
+    """A client of boto3; one for all that have the same environment and files. `attempts` of each request; 0: what
+    AWS_MAX_ATTEMPTS says, or five."""
     file = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
     changed = file.stat().st_mtime_ns if file.is_file() else 0
     environment = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     try:
-        return _client(environment, changed)
+        return _client(environment, changed, attempts)
     except ProfileNotFound as error:
         raise UserError(
             f"AWS_PROFILE is '{os.environ.get('AWS_PROFILE')}', and AWS's files hold no such profile: correct it, or "
@@ -64,14 +65,15 @@ def client() -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _client(environment: tuple[tuple[str, str], ...], credentials_file: int) -> Any:
+def _client(environment: tuple[tuple[str, str], ...], credentials_file: int, attempts: int) -> Any:
     """Making one takes 0.2 s of arithmetic, a request 5 ms. The arguments are what it is made from."""
-    attempts = {} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 5}
+    own = {"total_max_attempts": attempts} if attempts else {}
+    retries = own or ({} if "AWS_MAX_ATTEMPTS" in os.environ else {"max_attempts": 5})
     return boto3.Session().client(
         "s3",
         region_name=region(),
         config=Config(
-            retries={"mode": "standard", **attempts},
+            retries={"mode": "standard", **retries},
             connect_timeout=10,
             read_timeout=60,
             max_pool_connections=CONNECTIONS,

@@ -82,6 +82,10 @@ class Storage(ABC):
         return f"{self.url}/{key}"
 
     @abstractmethod
+    def probe(self) -> None:
+        """Asks once whether the storage is there and lets us in; changes nothing. UserError when not."""
+
+    @abstractmethod
     def put_file(self, path: Path, key: str) -> StoredFile:
         """Stores a file, replacing what is there; equal bytes are not moved again. UserError when it cannot."""
 
@@ -173,6 +177,16 @@ class FolderStorage(Storage):
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.url = str(self.root)
+
+    def probe(self) -> None:
+        place = self.root
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir() or not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+            raise UserError(
+                f"storage '{self.url}' cannot be written: {place} is no folder that this user may write to; "
+                "name another, or give it write access."
+            )
 
     def put_file(self, path: Path, key: str) -> StoredFile:
         target, digest = self._path(key), file_sha256(path)

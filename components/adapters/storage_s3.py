@@ -56,6 +56,10 @@ class S3Storage(Storage):
         self.endpoint = s3_client.endpoint()
         self.client = s3_client.client()
 
+    def probe(self) -> None:
+        once = s3_client.client(attempts=1)
+        self._call("", lambda: once.head_bucket(Bucket=self.bucket), bucket_is_asked=True)
+
     def put_file(self, path: Path, key: str) -> StoredFile:
         return self._put_file(path, key, lambda size: None)
 

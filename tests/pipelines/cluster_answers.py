@@ -10,6 +10,11 @@ from pipelines.doctor_cluster import _RESOURCES as RESOURCES
 SECRET = "AKIA-the-value-of-the-key"
 
 
+def node(name: str, gpus: int) -> dict[str, Any]:
+    labels = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"} if gpus else {}
+    return {"metadata": {"name": name, "labels": labels}, "status": {"allocatable": {"nvidia.com/gpu": str(gpus)}}}
+
+
 class Cluster:
     """Everything is there; `gone` and `refused` hold paths that answer 404 and 403, `denied` rights that one lacks. A
     context."""
@@ -22,13 +27,17 @@ class Cluster:
         ]
         self.objects: dict[str, Any] = {
             "/version": {"gitVersion": "v1.32.4"},
+            "/api/v1/nodes": {"items": [node("cpu-1", 0), node("h100-1", 8)]},
+            "/api/v1/namespaces/lingbot": {},
+            "/api/v1/namespaces/lingbot/serviceaccounts/lingbot-pipeline": {"metadata": {}},
             "/api/v1/namespaces/lingbot/secrets/lingbot-s3": {"data": {"access-key": SECRET, "secret-key": SECRET}},
             "/api/v1/namespaces/lingbot/persistentvolumeclaims/lingbot-shared": claim,
             "/apis/storage.k8s.io/v1/storageclasses": {"items": classes},
             "/apis/v2beta1/healthz": {"multi_user": True, "tag_name": "2.14.0"},
         }
         for group, version, plural, *_ in RESOURCES:
-            self.objects[f"/apis/{group}/{version}"] = {"resources": [{"name": plural}] if plural else []}
+            listed = self.objects.setdefault(f"/apis/{group}/{version}", {"resources": []})["resources"]
+            listed += [{"name": plural}] if plural else []
         self.gone: set[str] = set()
         self.refused: set[str] = set()
         self.denied: set[str] = set()

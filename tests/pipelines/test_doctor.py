@@ -1,6 +1,7 @@
 """The doctor sees what is there and what is not, and names the fix."""
 
 import json
+import re
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,6 +62,26 @@ def test_not_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_wrong_storage_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINGBOT_STORAGE", "gs://bucket")
     assert "scheme 'gs'" in one(doctor._storage(), "LINGBOT_STORAGE").found
+
+
+def test_a_storage_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LINGBOT_STORAGE", str(tmp_path / "file/below"))
+    wrong = one(doctor._storage(), "LINGBOT_STORAGE")
+    assert wrong.fix and f"{tmp_path}/file is no folder" in wrong.found
+    monkeypatch.setenv("LINGBOT_STORAGE", str(tmp_path / "made/later"))
+    assert one(doctor._storage(), "LINGBOT_STORAGE").fix == "" and not (tmp_path / "made").exists()
+
+
+def test_a_package_of_a_version_that_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert one(doctor._versions(), "versions of packages").fix == ""
+    numbers = (
+        'a = ["numpy>=1.0", "pyyaml<1", "mujoco==1; python_version < \'3\'", "no-such-package>=1"]\ndev = ["rich<1"]'
+    )
+    (tmp_path / "pyproject.toml").write_text(f"[project.optional-dependencies]\n{numbers}\n")
+    monkeypatch.setattr(state, "checkout", lambda: tmp_path)
+    wrong = one(doctor._versions(), "versions of packages")
+    assert re.fullmatch(r"pyyaml [0-9.]+ \(it must be <1\)", wrong.found) and "make run" in wrong.fix and wrong.needed
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

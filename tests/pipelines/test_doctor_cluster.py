@@ -83,6 +83,41 @@ def test_a_group_without_the_resource_counts_as_not_installed(cluster: Cluster, 
     assert about(list(examine_cluster(profile)), "pytorchjobs.kubeflow.org").fix
 
 
+def test_sensors_are_asked_for_beside_workflows(cluster: Cluster, profile: Profile) -> None:
+    cluster.objects["/apis/argoproj.io/v1alpha1"] = {"resources": [{"name": "workflows"}]}
+    findings = list(examine_cluster(profile))
+    missing = about(findings, "sensors.argoproj.io")
+    assert missing.fix and not missing.needed and about(findings, "workflows.argoproj.io").fix == ""
+
+
+def test_of_a_namespace_that_is_not_there_nothing_else_is_said(cluster: Cluster, profile: Profile) -> None:
+    cluster.gone.add("/api/v1/namespaces/lingbot")
+    findings = list(examine_cluster(profile))
+    absent = about(findings, "namespace lingbot")
+    assert absent.found == "is not there" and absent.needed and "LINGBOT_NAMESPACE" in absent.fix
+    assert not [finding for finding in findings if finding.subject.startswith(("secret", "claim", "rights"))]
+
+
+def test_an_account_that_is_not_there(cluster: Cluster, profile: Profile) -> None:
+    named = dataclasses.replace(profile, service_account="lingbot-pipeline")
+    assert about(list(examine_cluster(named)), "service account lingbot-pipeline").fix == ""
+    cluster.gone.add("/api/v1/namespaces/lingbot/serviceaccounts/lingbot-pipeline")
+    absent = about(list(examine_cluster(named)), "service account lingbot-pipeline")
+    assert absent.needed and "would start no pod" in absent.found and absent.fix
+
+
+@pytest.mark.parametrize("change", ["fewer", "of another kind"])
+def test_gpus_that_no_node_has(cluster: Cluster, profile: Profile, change: str) -> None:
+    assert about(list(examine_cluster(profile)), "GPUs").found.startswith("1 of 2 nodes have 8 nvidia.com/gpu, ")
+    large = cluster.objects["/api/v1/nodes"]["items"][1]
+    if change == "fewer":
+        large["status"]["allocatable"]["nvidia.com/gpu"] = "7"
+    else:
+        large["metadata"]["labels"]["nvidia.com/gpu.product"] = "NVIDIA-L4"
+    found = about(list(examine_cluster(profile)), "GPUs")
+    assert found.found.startswith("0 of 2") and "node_selector" in found.fix and not found.needed
+
+
 def test_rights_that_are_missing_are_named_together(cluster: Cluster, profile: Profile) -> None:
     cluster.denied |= {"create trainjobs", "list pods"}
     found = about(list(examine_cluster(profile)), "rights in namespace 'lingbot'")
@@ -119,8 +154,11 @@ def test_in_object_mode_no_claim_is_asked_for(cluster: Cluster) -> None:
     assert findings == []
 
 
-def test_one_refused_question_leaves_the_others(cluster: Cluster, profile: Profile) -> None:
-    cluster.refused.add("/api/v1/namespaces/lingbot/secrets/lingbot-s3")
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nodes", "/api/v1/namespaces/lingbot", "/api/v1/namespaces/lingbot/secrets/lingbot-s3"]
+)
+def test_one_refused_question_leaves_the_others(cluster: Cluster, profile: Profile, path: str) -> None:
+    cluster.refused.add(path)
     findings = list(examine_cluster(profile))
     refused = [finding for finding in findings if "a question was refused: 403" in finding.found]
     assert len(refused) == 1 and not refused[0].needed

@@ -32,6 +32,18 @@ def test_server_errors_are_retried(s3, store: S3Storage) -> None:
     assert s3.faults.met == 3
 
 
+def test_a_probe_asks_once_and_writes_nothing(s3, store: S3Storage) -> None:
+    store.probe()
+    assert s3.requests == ["HEAD /artefacts"]
+    s3.faults.pending = ["503", "503"]
+    with pytest.raises(UserError, match=r"answered 503"):
+        store.probe()
+    assert s3.faults.met == 1
+    s3.faults.pending.clear()
+    with pytest.raises(UserError, match="bucket 'elsewhere' does not exist"):
+        Storage.from_url("s3://elsewhere/x").probe()
+
+
 def test_cut_download_is_asked_again(s3, store: S3Storage, tmp_path: Path) -> None:
     data = bytes(range(256)) * 4000
     (tmp_path / "a").write_bytes(data)
