@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response, WebSocket
@@ -16,6 +17,7 @@ from components.endpoint.keys import ADMIN, KeyRing
 from components.endpoint.kserve import kserve_router
 from components.endpoint.openapi import INFER_ERRORS, REPLY, REQUEST_BODY, refusals
 from components.endpoint.requests import REQUEST_ID_HEADER, Door, format_of, read_body, with_header_fields
+from components.endpoint.revocation import serve_while
 from components.endpoint.service import Service
 from components.endpoint.tracing import Tracer
 from components.endpoint.websocket import Connections
@@ -121,7 +123,8 @@ def create_app(
     async def robot(socket: WebSocket) -> None:
         try:
             door.enter(socket)
-            await connections.serve(socket)
+            serving = connections.serve(socket)
+            await (serving if keys is None else serve_while(partial(door.admits, socket), socket, serving))
         except Refused as refusal:
             await socket.send_denial_response(_refusal(refusal))
 

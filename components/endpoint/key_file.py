@@ -51,7 +51,7 @@ def add_key(path: Path, name: str, scopes: Sequence[str] = (INFER,)) -> str:
 
 
 def revoke_key(path: Path, name: str) -> Key:
-    """Takes a key out; a running server refuses it from its next request on.
+    """Takes a key out; a running server refuses it and ends its connections.
 
     Raises:
         UserError: no such key.

@@ -39,6 +39,14 @@ class Door:
             self._metrics.count("unauthorized", reason="scope" if refusal.status == 403 else "key")
             raise
 
+    def admits(self, connection: HTTPConnection, scope: str = INFER) -> bool:
+        """Whether who was let in would be let in now: its key may have been revoked since."""
+        try:
+            self.enter(connection, scope)
+        except Refused:
+            return False
+        return True
+
     def _without_keys(self, connection: HTTPConnection, scope: str) -> str:
         if scope != INFER:
             self._metrics.count("unauthorized", reason="scope")

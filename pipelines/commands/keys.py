@@ -16,7 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SCOPE",
         help="infer (the default) asks for actions, admin reloads and drains; may be given twice",
     )
-    revoke = actions.add_parser("revoke", help="take a key out: refused from the next request on, without a restart")
+    revoke = actions.add_parser(
+        "revoke", help="take a key out: refused, its connections ended, without a restart"
+    )
     revoke.add_argument("name", help="of the key")
     show = actions.add_parser("list", help="names, scopes and dates; a key itself is shown by `add` alone")
     show.add_argument("--json", action="store_true", help="for programs")
@@ -53,7 +55,7 @@ def _revoke(args: argparse.Namespace, path: Path) -> int:
     from components.endpoint.key_file import revoke_key
 
     revoke_key(path, args.name)
-    print(f"'{args.name}' is out of {path}: a running server refuses it from its next request on")
+    print(f"'{args.name}' is out of {path}: running servers refuse it, and end its connections within a second")
     return 0
 
 

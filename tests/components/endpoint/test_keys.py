@@ -5,6 +5,7 @@ import stat
 import threading
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from components.endpoint.errors import Forbidden, Unauthorized
 from components.endpoint.key_file import add_key, list_keys, revoke_key
@@ -46,6 +47,24 @@ def test_rotation_and_revocation_need_no_restart(path):
     revoke_key(path, "robot-2026")
     with pytest.raises(Unauthorized):  # the last key too
         ring.check(f"Bearer {new}")
+
+
+def test_a_revoked_key_loses_its_open_connection_too_and_no_other_does(path, start, slow_bundle, observation, robot):
+    first, second = add_key(path, "first"), add_key(path, "second")
+    server = start(slow_bundle(), keys=KeyRing(path))
+
+    def connect(key):
+        return robot(server.host, headers={"Authorization": f"Bearer {key}"})
+
+    with connect(first) as revoked, connect(second) as other:
+        assert revoked.ask(observation)["actions"].shape == other.ask(observation)["actions"].shape
+        revoke_key(path, "first")
+        with pytest.raises(ConnectionClosed) as closed:
+            revoked.receive()
+        assert closed.value.rcvd.code == 1008 and "the key was revoked" in closed.value.rcvd.reason
+        assert other.ask(observation)["actions"].shape == (10, 14)
+        assert len(server.service.sessions) == 1, "its session went with it"
+    assert server.service.metrics.value("faults", transport="websocket") == 0
 
 
 @pytest.mark.parametrize("broken", ["[", '{"name": "robot"}', '[{"name": "robot", "sha256": "short"}]', None])
