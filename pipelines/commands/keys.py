@@ -16,9 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SCOPE",
         help="infer (the default) asks for actions, admin reloads and drains; may be given twice",
     )
-    revoke = actions.add_parser(
-        "revoke", help="take a key out: refused, its connections ended, without a restart"
-    )
+    revoke = actions.add_parser("revoke", help="take a key out: refused, its connections ended, without a restart")
     revoke.add_argument("name", help="of the key")
     show = actions.add_parser("list", help="names, scopes and dates; a key itself is shown by `add` alone")
     show.add_argument("--json", action="store_true", help="for programs")
