@@ -8,11 +8,11 @@ from model.data.segmentation import WHOLE, AtomicSegment
 ONE = {
     "approach": "move the {arm} towards {object}",
     "reach": "move the {arm} to {object}",
-    "close gripper": "close the {side} gripper",
+    "close gripper": "close the {side} {tool}",
     "lift": "lift {object} with the {arm}",
     "lower": "lower {object} with the {arm}",
     "carry": "carry {object} with the {arm}",
-    "open gripper": "open the {side} gripper",
+    "open gripper": "open the {side} {tool}",
     "retract": "move the {arm} away",
     "move": "move the {arm}",
     "hold": "hold {object} with the {arm}",
@@ -22,11 +22,11 @@ ONE = {
 BOTH = {
     "approach": "move both arms towards their objects",
     "reach": "move both arms to their objects",
-    "close gripper": "close both grippers",
+    "close gripper": "close both {tool}s",
     "lift": "lift with both arms",
     "lower": "lower with both arms",
     "carry": "carry with both arms",
-    "open gripper": "open both grippers",
+    "open gripper": "open both {tool}s",
     "retract": "move both arms away",
     "move": "move both arms",
     "hold": "hold with both arms",
@@ -59,11 +59,12 @@ def task_object(task: str) -> str:
 def sub_task(segment: AtomicSegment, task: str) -> str:
     """The sentence of one segment."""
     acts = [(part.arm, part.action) for part in segment.parts] or [(arm, "hold") for arm in segment.holding]
+    tool = next((part.tool for part in segment.parts), "")
     if not acts:
         return ONE["wait"]
     if len(acts) > 1 and len({action for _, action in acts}) == 1:
-        return BOTH[acts[0][1]]
-    return " and ".join(_sentence(arm, action, task_object(task)) for arm, action in acts)
+        return BOTH[acts[0][1]].format(tool=tool)
+    return " and ".join(_sentence(arm, action, tool, task_object(task)) for arm, action in acts)
 
 
 def arm_name(segment: AtomicSegment) -> str:
@@ -75,6 +76,6 @@ def _joined(arms: Sequence[str]) -> str:
     return "both" if len(arms) > 1 else next(iter(arms), "")
 
 
-def _sentence(side: str, action: str, thing: str) -> str:
+def _sentence(side: str, action: str, tool: str, thing: str) -> str:
     arm = WHOLE if side == WHOLE else f"{side} arm"
-    return ONE[action].format(arm=arm, side=side, object=thing)
+    return ONE[action].format(arm=arm, side=side, tool=tool, object=thing)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.data.goals import POSITION_OF_SIDE, closing_frames, gripper_side, opening_frames
+from model.data.goals import POSITION_OF_SIDE, gripper_side
+from model.data.gripper_turns import CLOSE, OPEN, Turn, turns_of
+from model.data.hands import HAND, hand_dims, hand_opening
 from model.errors import UserError
 
 if TYPE_CHECKING:
     from model.robots import Robot
 
 SIDES = ("left", "right")
+GRIPPER = "gripper"
 WHOLE = "robot"  # the arm of a robot whose dimensions name no side
 OPENING_RATE = 0.2  # openings a second; a gripper that changes less is at rest
 VERTICAL_METRES = 0.03  # rise or fall of a held object that makes a move a lift or a lowering
@@ -57,29 +60,43 @@ class SegmentationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """Dimensions of one arm: its joints, its gripper if there is one, and where eef_pose has its position."""
+    """Dimensions of one arm: its joints, its gripper or its hand's fingers, and where eef_pose has its position."""
 
     name: str
     joints: tuple[int, ...]
     gripper: int | None = None
+    fingers: tuple[int, ...] = ()
+
+    @property
+    def tool(self) -> str:
+        """What it grips with, in words."""
+        return HAND if self.fingers else GRIPPER
 
     @property
     def position(self) -> slice:
         """Columns of `observation.eef_pose`; only of an arm with a side."""
         return POSITION_OF_SIDE[self.name]
 
+    def opening(self, robot: "Robot", values: np.ndarray) -> np.ndarray | None:
+        """How far open [L] it is by `values` [L, A], 0 to 1; None where nothing tells (`hands.hand_opening`)."""
+        if self.gripper is not None:
+            return robot.opening(self.gripper, values[:, self.gripper])
+        return hand_opening(robot, self.fingers, values) if self.fingers else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What one arm does: an action of `ACTIONS`, from frame `start` to `end` (exclusive).
 
-    `confidence` is a score in [0, 1] of the start and the end: how clear the sign was that they were cut by.
+    `confidence` is a score in [0, 1] of the start and the end: how clear the sign was that they were cut by. `tool` is
+    what the arm grips with.
     """
 
     arm: str
     action: str
     start: int
     end: int
+    tool: str = GRIPPER
     confidence: tuple[float, float] = (1.0, 1.0)
 
 
@@ -137,7 +154,11 @@ def robot_arms(robot: "Robot") -> tuple[Arm, ...]:
                 joints[side] = found
     if not joints:
         joints[WHOLE] = tuple(dim for dim in number.values() if dim not in robot.gripper_dims)
-    return tuple(Arm(name=side, joints=dims, gripper=grippers.get(side)) for side, dims in joints.items())
+    hands = {side: fingers for side, fingers in hand_dims(robot).items() if side not in grippers}
+    return tuple(
+        Arm(name=side, joints=dims, gripper=grippers.get(side), fingers=hands.get(side, ()))
+        for side, dims in joints.items()
+    )
 
 
 def segment_episode(
@@ -166,20 +187,22 @@ def segment_episode(
     gap = max(1, round(settings.min_seconds * fps))
     parts: list[Part] = []
     speeds: dict[str, np.ndarray] = {}
+    turns: dict[str, list[Turn]] = {}
     for arm in robot_arms(robot):
         speed = _smooth(_speed(commanded[:, list(arm.joints)], fps), settings.smooth_seconds * fps)
         speeds[arm.name] = speed
         still = max(settings.still_speed, settings.still_share * float(np.quantile(speed, 0.95)))
-        events = _gripper_events(arm, robot, state, commanded, speed, still, fps, settings)
+        turns[arm.name] = turns_of(arm.opening(robot, commanded), round(settings.pause_seconds * fps))
+        events = _gripper_events(arm, robot, state, commanded, turns[arm.name], speed, still, fps, settings)
         moving = _moving(speed > still, events, round(settings.pause_seconds * fps))
         moves = _moves(arm.name, speed, moving, gap, settings.dip)
-        parts += events + _name_moves(arm, moves, events, eef_pose)
+        parts += events + _name_moves(arm, moves, events, turns[arm.name], eef_pose)
     parts = _together(parts)
     cuts = _cuts(parts, gap)
     segments = []
     for (start, first), (end, second) in zip(cuts, cuts[1:], strict=False):
         inside = _acting(parts, start, end, speeds)
-        holding = tuple(arm for arm in SIDES if _holds(parts, arm, start))
+        holding = tuple(arm for arm in SIDES if _holds(turns.get(arm, ()), start))
         segments.append(AtomicSegment(start=start, end=end, parts=inside, holding=holding, confidences=(first, second)))
     while segments and not segments[-1].parts:
         segments.pop()
@@ -205,24 +228,24 @@ def _gripper_events(
     robot: "Robot",
     state: np.ndarray,
     commanded: np.ndarray,
+    turns: Sequence[Turn],
     speed: np.ndarray,
     still: float,
     fps: float,
     settings: SegmentationSettings,
 ) -> list[Part]:
     """Closings, and openings by an arm at rest (one that opens on its way does not stop for it), in order."""
-    if arm.gripper is None:
+    command = arm.opening(robot, commanded)
+    if command is None:
         return []
-    command = robot.opening(arm.gripper, commanded[:, arm.gripper])
-    traces = [command]
-    if state.shape == commanded.shape:
-        traces.append(robot.opening(arm.gripper, state[:, arm.gripper]))
+    measured = arm.opening(robot, state) if state.shape == commanded.shape else None
+    traces = [command] if measured is None else [command, measured]
     change = np.max([np.abs(np.diff(trace, append=trace[-1])) for trace in traces], axis=0) * fps
-    found = [(frame, "close gripper") for frame in closing_frames(command)]
-    found += [(frame, "open gripper") for frame in opening_frames(command) if speed[frame] <= still]
     events: list[Part] = []
-    for frame, action in sorted(found):
-        start = int(frame)
+    for frame, action in turns:
+        if action == OPEN and speed[frame] > still:
+            continue
+        start = frame
         while start > 1 and abs(command[start - 1] - command[start - 2]) * fps > OPENING_RATE:
             start -= 1
         last = min(len(command), start + round(settings.max_gripper_seconds * fps))
@@ -241,7 +264,9 @@ def _gripper_events(
             end += int(leaves[0])
         start = max(start, events[-1].end if events else 0)
         if end > start:
-            events.append(Part(arm=arm.name, action=action, start=start, end=end, confidence=(0.95, 0.8)))
+            events.append(
+                Part(arm=arm.name, action=action, start=start, end=end, tool=arm.tool, confidence=(0.95, 0.8))
+            )
     return events
 
 
@@ -289,21 +314,23 @@ def _dips(speed: np.ndarray, start: int, end: int, gap: int, dip: float) -> list
     return [*_dips(speed, start, cut, gap, dip), (cut, confidence), *_dips(speed, cut, end, gap, dip)]
 
 
-def _name_moves(arm: Arm, moves: Sequence[Part], events: Sequence[Part], eef_pose: np.ndarray | None) -> list[Part]:
+def _name_moves(
+    arm: Arm, moves: Sequence[Part], events: Sequence[Part], turns: Sequence[Turn], eef_pose: np.ndarray | None
+) -> list[Part]:
     """Moves named by the gripper's story: what it holds, and what it does next."""
     named = []
     for number, move in enumerate(moves):
-        before = [event.action for event in events if event.start < move.start]
+        before = [action for frame, action in turns if frame < move.start]
         later = [event for event in events if event.start >= move.start]
         action = "move"
-        if before and before[-1] == "close gripper":
+        if before and before[-1] == CLOSE:
             action = _held_move(arm, move, eef_pose)
-        elif later and later[0].action == "close gripper":
+        elif later and later[0].action == CLOSE:
             following = moves[number + 1].start if number + 1 < len(moves) else later[0].start
             action = "reach" if following >= later[0].start else "approach"
         elif before:
             action = "retract"
-        named.append(Part(arm=move.arm, action=action, start=move.start, end=move.end, confidence=move.confidence))
+        named.append(replace(move, action=action))
     return named
 
 
@@ -363,7 +390,7 @@ def _acting(parts: Sequence[Part], start: int, end: int, speeds: dict[str, np.nd
     )
 
 
-def _holds(parts: Sequence[Part], arm: str, frame: int) -> bool:
-    """Whether the last gripper event of `arm` that began before `frame` closed it."""
-    events = [part for part in parts if part.arm == arm and "gripper" in part.action and part.start < frame]
-    return bool(events) and events[-1].action == "close gripper"
+def _holds(turns: Sequence[Turn], frame: int) -> bool:
+    """Whether the last turn before `frame` closed the gripper."""
+    before = [action for at, action in turns if at < frame]
+    return bool(before) and before[-1] == CLOSE

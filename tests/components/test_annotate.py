@@ -135,7 +135,14 @@ def test_real_humanoid_data_is_annotated(shared: Path, inputs: dict[str, Path], 
     dataset = shared / "datasets/gr1_sim_picknplace"
     summary = step.run({"dataset": dataset, "verdict": empty}, output, step.Parameters(), Silent())
     assert summary["episodes"] == 5 and summary["episodes_without_segments"] == 0
-    assert set(summary["atomic_actions"]) <= {"move", "wait"}, "this robot's YAML knows no gripper"
+    rows = read_annotations(output)
+    for episode in range(5):
+        of_it = [row for row in rows if row["episode"] == episode]
+        names = [row["atomic_action"] for row in of_it]
+        closing = names.index("close gripper")
+        assert of_it[closing]["sub_task"] == "close the right hand", episode
+        assert {"reach", "approach"} & set(names[:closing]) and names[closing + 1] == "carry", episode
+        assert set(names) <= {"approach", "reach", "close gripper", "carry", "hold", "wait", "retract"}, episode
 
 
 def test_broken_inputs_are_named(inputs: dict[str, Path], tmp_path: Path) -> None:

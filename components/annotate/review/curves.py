@@ -1,4 +1,4 @@
-"""The action curves of an episode, a panel an arm and one for the grippers."""
+"""The action curves of an episode: a panel an arm, one for the grippers or hands, and one for what is left."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,13 @@ def panels(robot: "Robot", action: np.ndarray) -> list[dict[str, Any]]:
             for dim in grippers
         ]
         drawn.append({"name": "grippers", "unit": "open" if set(known) == set(grippers) else "", "series": series})
+    hands = [
+        (f"{arm.name} hand", opening)
+        for arm in arms
+        if arm.fingers and (opening := arm.opening(robot, action)) is not None
+    ]
+    if hands:
+        drawn.append({"name": "hands", "unit": "open", "series": [_series(*hand) for hand in hands]})
     shown = {dim for arm in arms for dim in arm.joints} | set(grippers)
     rest = tuple(dim for dim in range(action.shape[1]) if dim not in shown)
     return drawn + ([_panel("other", "", robot, action, rest)] if rest else [])

@@ -1,6 +1,7 @@
 // One timeline: the segments as blocks, the action curves below them, and the frame that the views show.
 
 const SHOWN_SERIES = 7; // as many as there are colours
+const LOW_SERIES = 2; // a panel of so few is half as high
 const LEAST_FRAMES = 8; // closest zoom
 
 const element = (name, className, text) => {
@@ -57,10 +58,11 @@ export class Timeline {
         if (value > high) high = value;
       }
       const margin = Math.max((high - low) * 0.08, 1e-3);
-      const canvas = element("canvas", panel.name === "grippers" ? "curve low" : "curve");
+      const height = panel.series.length <= LOW_SERIES ? "low" : "";
+      const canvas = element("canvas", `curve ${height}`);
       canvas.setAttribute("aria-label", `curves of ${panel.name}`);
       this.panels.append(canvas);
-      const label = element("div", `label ${panel.name === "grippers" ? "low" : ""}`);
+      const label = element("div", `label ${height}`);
       label.append(element("b", "", panel.unit ? `${panel.name}, ${panel.unit}` : panel.name));
       const prefix = commonPrefix(panel.series.map((series) => series.name));
       const shown = panel.series.slice(0, SHOWN_SERIES).map((series, place) => {

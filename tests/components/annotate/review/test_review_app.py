@@ -13,13 +13,15 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from components.annotate.review.app import create_app
+from components.annotate.review.curves import panels
 from components.annotate.review.listing import Filter, Listing
 from components.annotate.review.pictures import BLOCK, Pictures
 from components.annotate.review.store import ReviewFile
 from model.data.annotations import complete
+from model.data.hands import hand_dims
 from model.data.lerobot import LeRobotDataset
 from model.errors import UserError
-from model.robots import find_robot
+from model.robots import find_robot, load_robot
 from tests.components.annotate.recordings import picking
 from tests.components.annotate.review.reviewing import Annotated, annotate
 
@@ -74,6 +76,18 @@ def test_curves_are_the_recorded_actions_and_the_opening_of_the_grippers(client:
     assert np.allclose(moving.T, action[:, 7:13], atol=1e-4)
     closing = np.array(drawn["grippers"]["series"][1]["values"])
     assert closing[29] == pytest.approx(1, abs=0.01) and closing[30] == pytest.approx(0, abs=0.01)
+
+
+def test_hands_are_drawn_as_far_as_they_are_open() -> None:
+    g1 = load_robot("unitree_g1_inspire")
+    action = np.zeros((50, len(g1.action_names)))
+    action[25:, list(hand_dims(g1)["right"])] = 0.5
+    drawn = {panel["name"]: panel for panel in panels(g1, action)}
+    assert list(drawn) == ["left arm", "right arm", "hands", "other"]
+    (right,) = drawn["hands"]["series"]
+    assert right == {"name": "right hand", "values": [0.0] * 25 + [1.0] * 25} and drawn["hands"]["unit"] == "open"
+    assert len(drawn["other"]["series"]) == 12, "its fingers too"
+    assert "hands" not in {panel["name"] for panel in panels(g1, 0 * action)}, "both are still"
 
 
 def pictures_of(block: bytes) -> tuple[list[np.ndarray | None], dict[str, str]]:
