@@ -19,11 +19,15 @@ def registry_template(tmp_path_factory):
     """A registry with its tables made: MLflow takes seconds for that, so each test gets a copy."""
     from components.adapters import tracking
 
-    folder = tmp_path_factory.mktemp("registry")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LINGBOT_HOME", str(folder))
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        assert tracking.list_models() == ()
+    # pytest has a fixture of this name for each module that imports it; the tables are made once a process.
+    folder = tmp_path_factory.getbasetemp() / "registry_template"
+    if not folder.exists():
+        making = tmp_path_factory.mktemp("registry")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LINGBOT_HOME", str(making))
+            patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+            assert tracking.list_models() == ()
+        making.rename(folder)
     return folder / "mlflow.db"
 
 
