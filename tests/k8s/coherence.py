@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.k8s.manifests import WORKLOADS, Object, name, of_kind, pods, selects
-from tests.k8s.policy import Rule, containers
+from tests.k8s.policy import PROBES, Rule, containers
 
 CLUSTER_WIDE = ("Namespace", "ClusterQueue", "ResourceFlavor")
 ADDRESS = re.compile(r"\b(?:https?://|@)?(lingbot-[a-z0-9-]+)(?:\.[a-z.]+)?:(\d+)\b")
@@ -61,6 +61,19 @@ def mounts_meet(objects: list[Object]) -> Iterator[str]:
                 and [paths.get(home) for home in homes] != [False]
             ):
                 yield f"{whose}/{container['name']} has no LINGBOT_HOME to write to"
+
+
+def probes_and_volumes_are_whole(objects: list[Object]) -> Iterator[str]:
+    """The API refuses a probe that asks nothing; a volume of nothing is a folder without a limit."""
+    for whose, template in pods(objects):
+        for volume in template["spec"].get("volumes", []):
+            if len(volume) != 2:
+                yield f"{whose}: the volume {volume['name']} is of {len(volume) - 1} kinds"
+        for container in containers(template["spec"]):
+            for probe in PROBES:
+                asked = {"httpGet", "exec", "tcpSocket", "grpc"} & {*container.get(probe, {"exec": {}})}
+                if len(asked) != 1:
+                    yield f"{whose}/{container['name']}: {probe} asks nothing"
 
 
 def files_can_be_read(objects: list[Object]) -> Iterator[str]:
@@ -126,9 +139,20 @@ def tokens_go_to_those_with_rights(objects: list[Object]) -> Iterator[str]:
             yield f"{name(item)} has no rights, and its pods get a token"
 
 
+def budgets_take_one_at_a_time(objects: list[Object]) -> Iterator[str]:
+    """A budget without labels is about every pod; a pod that is broken anyway must not keep a node from being emptied."""
+    for item in of_kind(objects, "PodDisruptionBudget"):
+        spec = item["spec"]
+        if not spec["selector"].get("matchLabels"):
+            yield f"{name(item)} is about pods of others"
+        if (spec.get("maxUnavailable"), spec.get("unhealthyPodEvictionPolicy")) != (1, "AlwaysAllow"):
+            yield f"{name(item)} lets more than one go, or a broken one not"
+
+
 RULES: tuple[Rule, ...] = (
-    everything_is_in_the_namespace, workloads_select_their_own, mounts_meet, files_can_be_read, requests_fit,
-    addresses_lead_somewhere, replicas_are_those_of_the_scaler, tokens_go_to_those_with_rights,
+    everything_is_in_the_namespace, workloads_select_their_own, mounts_meet, probes_and_volumes_are_whole,
+    files_can_be_read, requests_fit, addresses_lead_somewhere, replicas_are_those_of_the_scaler,
+    tokens_go_to_those_with_rights, budgets_take_one_at_a_time,
 )  # fmt: skip
 
 

@@ -220,7 +220,12 @@ def stays_up(objects: list[Object]) -> Iterator[str]:
         labels = item["spec"]["template"]["metadata"]["labels"]
         if not any(selects(budget["spec"]["selector"], labels) for budget in budgets):
             yield f"{name(item)} has no PodDisruptionBudget"
-        if item["spec"]["strategy"].get("rollingUpdate", {}).get("maxUnavailable") != 0:
+        strategy = item["spec"]["strategy"]
+        rolling = strategy.get("rollingUpdate", {})
+        if strategy.get("type") != "RollingUpdate" or (rolling.get("maxUnavailable"), rolling.get("maxSurge")) != (
+            0,
+            1,
+        ):
             yield f"{name(item)} takes a replica away before its successor is ready"
 
 

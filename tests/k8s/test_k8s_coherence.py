@@ -1,5 +1,6 @@
 """What the objects of an overlay say of each other holds, and each rule of it notices what it is for."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -10,8 +11,8 @@ from components.launch.settings import load_settings
 from pipelines.profile import load_profile
 from tests.k8s import coherence
 from tests.k8s.generated import SETTINGS
-from tests.k8s.manifests import K8S, OVERLAYS, Object, build, find, pods
-from tests.k8s.policy import Rule
+from tests.k8s.manifests import K8S, OVERLAYS, Object, build, find, of_kind, pods
+from tests.k8s.policy import PROBES, Rule
 
 Change = Callable[[list[Object]], Any]
 STORE = {
@@ -125,6 +126,54 @@ def test_probes_are_patient_with_a_start_and_not_with_a_pod_that_is_stuck(overla
         assert all(1 < container[probe].get("timeoutSeconds", 2) <= 5 for probe in seconds), "1 s is a busy moment"
 
 
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_are_those_that_everybody_knows(overlay: str) -> None:
+    services = {
+        item["metadata"]["name"]: [port["port"] for port in item["spec"]["ports"]]
+        for item in of_kind(build(overlay), "Service")
+    }
+    assert services == {
+        "lingbot-endpoint": [8000],
+        "lingbot-endpoint-metrics": [9400],
+        "lingbot-mlflow": [5000],
+        "lingbot-postgres": [5432],
+    }
+    assert find(build(overlay), "Service", "lingbot-postgres")["spec"]["clusterIP"] == "None", "a StatefulSet's"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_mlflow_is_asked_where_it_listens(overlay: str) -> None:
+    (container,) = find(build(overlay), "Deployment", "lingbot-mlflow")["spec"]["template"]["spec"]["containers"]
+    (port,) = container["ports"]
+    assert {"--host=0.0.0.0", f"--port={port['containerPort']}"} < {*container["args"]}
+    for probe in PROBES:
+        assert container[probe]["httpGet"] == {"path": "/health", "port": port["name"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_database_is_the_one_that_mlflow_s_secret_names(overlay: str) -> None:
+    """As the README has the secret made."""
+    found = re.search(r"backend-store-uri=\S+://(\w+):P@([\w-]+):(\d+)/(\w+)", (K8S / "README.md").read_text())
+    assert found
+    user, service, port, database = found.groups()
+    objects = build(overlay)
+    pod = find(objects, "StatefulSet", "lingbot-postgres")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {item["name"]: source(item) for item in container["env"]}
+    (data,) = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "data"]
+    assert environment == {
+        "POSTGRES_USER": user,
+        "POSTGRES_DB": database,
+        "POSTGRES_PASSWORD": "lingbot-mlflow/postgres-password",
+        "PGDATA": f"{data}/pgdata",
+    }
+    for probe in PROBES:
+        assert container[probe]["exec"]["command"] == ["pg_isready", "-U", user, "-d", database]
+    assert find(objects, "Service", service)["spec"]["ports"][0]["port"] == int(port)
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert "/var/run/postgresql" in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
 def test_in_production_a_replica_has_a_gpu_and_may_run_where_they_are() -> None:
     pod = find(build("prod"), "Deployment", "lingbot-endpoint")["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
@@ -181,6 +230,12 @@ BREAKS: list[tuple[Rule, Change, str]] = [
     (coherence.mounts_meet, lambda o: container(o)["volumeMounts"].pop(1), "has no /tmp"),
     (coherence.mounts_meet, lambda o: container(o)["volumeMounts"][0].update(readOnly=True), "has no LINGBOT_HOME"),
     (coherence.mounts_meet, lambda o: container(o)["env"][0].update(value="/srv"), "has no LINGBOT_HOME"),
+    (
+        coherence.probes_and_volumes_are_whole,
+        lambda o: container(o)["startupProbe"].pop("httpGet"),
+        "startupProbe asks",
+    ),
+    (coherence.probes_and_volumes_are_whole, lambda o: pod(o)["volumes"][1].pop("emptyDir"), "tmp is of 0 kinds"),
     (coherence.files_can_be_read, lambda o: pod(o)["securityContext"].update(runAsUser=1001), "runs as"),
     (coherence.files_can_be_read, lambda o: pod(o)["securityContext"].pop("fsGroup"), "cannot read the files of keys"),
     (
@@ -217,6 +272,16 @@ BREAKS: list[tuple[Rule, Change, str]] = [
         coherence.replicas_are_those_of_the_scaler,
         lambda o: spec("HorizontalPodAutoscaler", "lingbot-endpoint")(o).update(maxReplicas=3),
         "cannot scale",
+    ),
+    (
+        coherence.budgets_take_one_at_a_time,
+        lambda o: spec("PodDisruptionBudget", "lingbot-mlflow")(o)["selector"].pop("matchLabels"),
+        "is about pods of others",
+    ),
+    (
+        coherence.budgets_take_one_at_a_time,
+        lambda o: spec("PodDisruptionBudget", "lingbot-mlflow")(o).update(maxUnavailable=2),
+        "lets more than one go",
     ),
     (
         coherence.tokens_go_to_those_with_rights,

@@ -93,6 +93,11 @@ BREAKS: list[tuple[policy.Rule, Change, str]] = [
         "takes a replica away",
     ),
     (
+        policy.stays_up,
+        lambda o: spec("Deployment", "lingbot-mlflow")(o)["strategy"].update(type="Recreate"),
+        "takes a replica away",
+    ),
+    (
         policy.restricted_namespace,
         lambda o: find(o, "Namespace", "lingbot")["metadata"]["labels"].clear(),
         "does not enforce the restricted",
