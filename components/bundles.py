@@ -65,7 +65,7 @@ def load_registered(digest: str, uri: str) -> "Bundle":
     except UserError as error:
         if uri == folder.as_uri() or _is_whole(folder, digest):
             raise
-        logger.warning("%s; it is fetched from %s", error, uri)
+        logger.warning("%s; it is fetched from %s", str(error).rstrip("."), uri)
         return load_bundle(fetch_bundle(digest, uri, every_byte=True))
 
 

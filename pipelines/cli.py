@@ -1,6 +1,7 @@
 """`lingbot`: the command line. A command is a module of `pipelines.commands`; only the one called is imported."""
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -15,6 +16,10 @@ COMMANDS = (
     "run", "runs", "trigger", "compile", "step", "reproduce", "compare", "data", "annotate", "evaluate", "checkpoint",
     "bundle", "models", "serve", "keys", "plan", "bench", "storage", "doctor",
 )  # fmt: skip
+
+
+# Of a file that a command was told to read or write: the person who named it can put it right.
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 
 def load_command(name: str) -> ModuleType:
@@ -98,9 +103,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         from components.execution import is_full_disk
 
-        if not is_full_disk(error):
+        if is_full_disk(error):
+            print(f"lingbot: the disk is full ({error}): free some space there and run again", file=sys.stderr)
+            return 2
+        if error.errno not in _NOT_ALLOWED or error.filename is None:
             raise
-        print(f"lingbot: the disk is full ({error}): free some space there and run again", file=sys.stderr)
+        said = f"{error.filename} cannot be read or written ({error.strerror}): change that, or name another place"
+        print(f"lingbot: {said}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("lingbot: stopped", file=sys.stderr)

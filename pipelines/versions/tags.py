@@ -93,8 +93,15 @@ def fetch_artifacts(release: Release, tree: Path, steps: Sequence[str], *, remot
     if not steps:
         return  # DVC would take that for all of them
     dvc = Dvc(tree)
-    dvc.use(remote=remote or release.record["remote"] or default_remote(), cache=state.home() / "dvc-cache")
-    dvc.run("pull", *(f"artifacts/{step}" for step in steps))
+    address = remote or release.record["remote"] or default_remote()
+    dvc.use(remote=address, cache=state.home() / "dvc-cache")
+    try:
+        dvc.run("pull", *(f"artifacts/{step}" for step in steps))
+    except UserError as error:
+        raise UserError(
+            f"'{release.tag}' cannot be fetched from {address}: restore there what is missing or damaged, or name "
+            f"a copy with `lingbot reproduce {release.tag} --remote URL` ({error})"
+        ) from error
     for step in steps:
         recorded = {path: FileRecord(**values) for path, values in release.record["steps"][step]["files"].items()}
         found = hash_folder(tree / "artifacts" / step / DATA)

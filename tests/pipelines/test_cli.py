@@ -1,6 +1,7 @@
 """The command line: all of it listed here, quick, and plain about mistakes."""
 
 import argparse
+import errno
 import os
 import re
 import subprocess
@@ -212,6 +213,26 @@ def test_version(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out.startswith("lingbot ")
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOTDIR])
+def test_a_place_that_may_not_be_written_is_one_line(number, monkeypatch, capsys):
+    def refuse(args):
+        raise OSError(number, os.strerror(number), "/place/b")
+
+    monkeypatch.setattr(load_command("runs"), "run", refuse)
+    assert main(["runs", "list"]) == 2
+    said = f"lingbot: /place/b cannot be read or written ({os.strerror(number)}): change that, or name another place\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_the_system_is_no_mistake_of_the_user(monkeypatch):
+    def fail(args):
+        raise OSError(errno.EIO, "Input/output error", "/place/b")
+
+    monkeypatch.setattr(load_command("runs"), "run", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        main(["runs", "list"])
 
 
 def test_an_interruption_is_code_130(monkeypatch):

@@ -97,7 +97,7 @@ def test_a_flipped_byte_in_the_remote_is_caught(released) -> None:
         if stored.is_file() and stored.stat().st_size == 4096:
             stored.chmod(0o644)
             stored.write_bytes(b"\1" + stored.read_bytes()[1:])
-    with pytest.raises(UserError, match=r"`dvc pull .*failed"):
+    with pytest.raises(UserError, match=r"'data/first-v1' cannot be .*dvc-remote: restore .* \(`dvc pull .*failed"):
         fetch_dataset("data/first-v1")
     assert not records.data_folder("collect", artifact.fingerprint).exists()
     assert list((released.home / "worktrees").iterdir()) == []
