@@ -140,7 +140,7 @@ def tokens_go_to_those_with_rights(objects: list[Object]) -> Iterator[str]:
 
 
 def budgets_take_one_at_a_time(objects: list[Object]) -> Iterator[str]:
-    """A budget without labels is about every pod; a pod that is broken anyway must not keep a node from being emptied."""
+    """A budget without labels is about every pod; a pod that is broken anyway must not keep its node."""
     for item in of_kind(objects, "PodDisruptionBudget"):
         spec = item["spec"]
         if not spec["selector"].get("matchLabels"):
