@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from components.annotate.answers import Answer, BadAnswer, read_answer
 from components.annotate.cache import AnswerCache
-from components.annotate.models import Model, Passing, Reply
+from components.annotate.models import Model, Passing, Reply, Unreachable
 from components.annotate.prompts import Question
+from model.errors import UserError
 
 FIRST_PAUSE = 0.25  # seconds before the second attempt; doubled each time after
 LONGEST_PAUSE = 30.0
@@ -54,6 +55,7 @@ class Asker:
         self._model = model
         self._cache = cache
         self._attempts = attempts
+        self._reached = False
         self._free = asyncio.Semaphore(model.concurrency)
 
     async def ask_all(self, questions: Sequence[Question]) -> list[Answer]:
@@ -89,6 +91,7 @@ class Asker:
                 async with self._free:  # given back while this question waits for its next attempt
                     self.counts.requests += 1
                     reply = await self._model.ask(question, complaint)
+                self._reached = True
                 self.counts.spent(reply)
                 answer = read_answer(reply.text, question.kind, question.vocabulary)
             except BadAnswer as error:
@@ -97,6 +100,7 @@ class Asker:
             except Passing as error:
                 self.counts.failed(str(error))
                 last = str(error)
+                self._reached = self._reached or not isinstance(error, Unreachable)
                 if error.retry_after is not None:
                     if error.retry_after > LONGEST_RETRY_AFTER:
                         raise NoAnswer(
@@ -108,6 +112,11 @@ class Asker:
                 return answer
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause)
+        if not self._reached:  # every other question would wait as long for the same
+            raise UserError(
+                f"{last}, in {self._attempts} attempts: set annotate.endpoint to where the model is served, and run "
+                "again when it answers."
+            )
         raise NoAnswer(f"{question.name}: {self._attempts} attempts, the last: {last}")
 
     def _kept(self, digest: str, question: Question) -> Answer | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from components.annotate.models import Passing, Reply
+from components.annotate.models import Passing, Reply, Unreachable
 from components.annotate.prompts import SYSTEM, Question
 from model.errors import UserError
 
@@ -55,8 +55,10 @@ class ChatEndpoint:
                 content = await response.read()
         except TimeoutError as error:
             raise Passing(f"no answer within {self._timeout:g} s") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Unreachable(f"{self._url} cannot be reached: {error.os_error.strerror or error}") from error
         except aiohttp.ClientError as error:
-            raise Passing(f"{self._url} cannot be reached: {error or type(error).__name__}") from error
+            raise Passing(f"{self._url} breaks the connection: {error or type(error).__name__}") from error
         return self._read(response.status, response.headers.get("Retry-After", ""), content)
 
     async def close(self) -> None:

@@ -23,6 +23,10 @@ class Passing(Exception):
         self.retry_after = retry_after
 
 
+class Unreachable(Passing):
+    """An attempt that reached nobody. Where no attempt ever reached anybody, the address is wrong or nothing runs."""
+
+
 class Model(Protocol):
     """A vision-language model that answers questions.
 

@@ -203,9 +203,10 @@ def test_the_key_comes_from_the_environment(
 
 def test_no_endpoint_is_named(inputs: dict[str, Path], tmp_path: Path) -> None:
     given = step.Parameters(
-        writer="endpoint", endpoint="http://127.0.0.1:9/v1", model="m", attempts=2, failed_share=0.0
+        writer="endpoint", endpoint="http://127.0.0.1:9/v1", model="m", attempts=2, failed_share=1.0
     )
-    with pytest.raises(UserError, match=r"http://127.0.0.1:9/v1 cannot be reached"):
+    refused = r"^http://127.0.0.1:9/v1 cannot be reached: Connect.*, in 2 attempts: set annotate.endpoint to where"
+    with pytest.raises(UserError, match=refused):
         annotate(inputs, tmp_path / "out", given)
     with pytest.raises(UserError, match="give both"):
         step.Parameters(writer="endpoint", endpoint="http://127.0.0.1:9/v1")
