@@ -16,6 +16,7 @@ from components import state
 from components.adapters.versioning import CodeState, Git
 from components.secrets import BLOT, is_secret_name, redacted
 from model.errors import UserError
+from model.hardware import THREAD_VARIABLES
 
 SCHEMA_VERSION = 2  # 1 had no images, and of the data no digests
 # What DVC writes into a checkout is a result, not code: it makes no run dirty.
@@ -27,7 +28,6 @@ IMAGE = "LINGBOT_IMAGE"  # the image that this process runs in, by digest where 
 COMMIT = "LINGBOT_COMMIT"  # the commit that this process' image was built from: an image has no git
 # What of the processor changes results or speed: the widest arithmetic that libraries choose by.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_tile", "asimd", "sve", "bf16")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -136,7 +136,7 @@ def hardware() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "threads": {name: os.environ[name] for name in _THREADS if name in os.environ},
+        "threads": {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ},
     }
 
 

@@ -10,6 +10,8 @@ from model.errors import UserError
 
 Precision = Literal["auto", "fp32", "bf16"]
 PRECISIONS: tuple[str, ...] = ("auto", "fp32", "bf16")
+# By which the libraries of arithmetic are told how many threads to take.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def available_cores() -> int:
@@ -24,7 +26,7 @@ def available_cores() -> int:
 
 
 def idle_cores(seconds: float = 0.5) -> int:
-    """How many of the available cores are idle just now, at least 1.
+    """How many of the available cores may be taken just now: as many as are idle on the machine, at least 1.
 
     Two training threads beside another busy process ran 10 to 20 times slower than one (DESIGN section 4): every
     operator ends in a barrier that waits for the preempted thread. The load average would still count what ended a
@@ -33,10 +35,12 @@ def idle_cores(seconds: float = 0.5) -> int:
     cores = available_cores()
     before = _busy_seconds()
     if before is None:
-        return max(1, cores - round(os.getloadavg()[0]))
-    time.sleep(seconds)
-    busy = (_busy_seconds() or before) - before
-    return max(1, cores - round(busy / seconds))
+        busy = os.getloadavg()[0]
+    else:
+        time.sleep(seconds)
+        busy = ((_busy_seconds() or before) - before) / seconds
+    # What is busy may be others' cores: of 64 with 30 at work, a container with a quota of 8 has its 8.
+    return max(1, min(cores, (os.cpu_count() or cores) - round(busy)))
 
 
 def arithmetic_threads() -> int:

@@ -6,7 +6,6 @@ in this run; what it cost when it was made is said beside it.
 """
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from components.progress import progress_path, read_progress
 from model.errors import UserError
 from pipelines.parameters import read_mapping
 from pipelines.profile import Profile
+from pipelines.quantities import number
 
 PRICES = Path(__file__).parent / "prices.yaml"
 MEASURED, RESERVED = "measured", "reserved"
@@ -23,7 +23,6 @@ SCHEMA_VERSION = 1
 _GPU_LABEL = "nvidia.com/gpu.product"
 _HERE = "nvidia.com/gpu"
 _HOUR, _GIGABYTE = 3600.0, 1e9
-_QUANTITY = re.compile(r"([\d.]+)(m?)")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -156,7 +155,7 @@ def jobs_of(parameters: Mapping[str, Any]) -> Reserved:
     settings = load_settings(Path(parameters["cluster"]))
     gpu = settings.scheduling.node_selector.get(_GPU_LABEL, settings.resources.gpu)
     return Reserved(
-        cores=parameters["nodes"] * cores(settings.resources.cpu),
+        cores=parameters["nodes"] * number(settings.resources.cpu),
         gpus={gpu: parameters["nodes"] * settings.resources.gpus},
     )
 
@@ -182,18 +181,11 @@ def cost_on_cluster(
         used = Used()
         if status != "cached":
             gpu = settings.node_selector.get(_GPU_LABEL, settings.gpu)
-            pod = Reserved(cores=cores(settings.cpu or "1"), gpus={gpu: settings.gpus})
+            pod = Reserved(cores=number(settings.cpu or "1"), gpus={gpu: settings.gpus})
             used = _reserved(seconds, pod) + _reserved(seconds, jobs.get(step, Reserved()))
         made = None if status == "cached" else used
         steps.append(StepUse(name=name, status=status, used=used, made=made, bytes=(stored or {}).get(name)))
     return cost(steps, load_prices(profile.prices), RESERVED)
-
-
-def cores(quantity: str) -> float:
-    """Cores of a quantity of Kubernetes: 4, 0.5 or 500m."""
-    match = _QUANTITY.fullmatch(quantity)
-    assert match, f"{quantity} was checked when the profile was read"
-    return float(match[1]) / (1000 if match[2] else 1)
 
 
 def _attempts(events: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -5,7 +5,9 @@ from typing import Any
 from kfp import kubernetes
 
 from components.steps import Step
+from model.hardware import THREAD_VARIABLES
 from pipelines.profile import Profile, StepSettings
+from pipelines.quantities import number
 
 HOME = "/var/lib/lingbot"  # of the images, for their user
 _BACKOFF_FACTOR, _BACKOFF_MOST = 2.0, "3600s"
@@ -21,6 +23,7 @@ def configure_pod(task: Any, step: Step, profile: Profile) -> None:
         task.set_retry(settings.retries, f"{settings.backoff}s", _BACKOFF_FACTOR, _BACKOFF_MOST)
     if settings.timeout:
         kubernetes.set_timeout(task, settings.timeout)
+    _threads(task, settings, profile)
     # For the provenance: the same reference that the pod's image is pulled by.
     task.set_env_variable("LINGBOT_IMAGE", profile.image_of(step))
     kubernetes.use_field_path_as_env(task, "LINGBOT_RUN_ID", "metadata.labels['pipeline/runid']")
@@ -47,6 +50,17 @@ def _resources(task: Any, settings: StepSettings) -> None:
         task.set_accelerator_type(settings.gpu).set_accelerator_limit(settings.gpus)
     if settings.shm:
         kubernetes.empty_dir_mount(task, "shm", "/dev/shm", medium="Memory", size_limit=settings.shm)
+
+
+def _threads(task: Any, settings: StepSettings, profile: Profile) -> None:
+    """As many as the pod reserves: a library would take one for each core of the node, of which the pod gets a share,
+    and the step's own look at what is idle sees the neighbours too."""
+    if not profile.threads and not settings.cpu:
+        return
+    threads = profile.threads or max(1, int(number(settings.cpu)))
+    for name in THREAD_VARIABLES:
+        if name not in profile.environment:
+            task.set_env_variable(name, str(threads))
 
 
 def _placement(task: Any, settings: StepSettings) -> None:

@@ -2,9 +2,11 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from components import typed
 from components.images import IMAGES
@@ -12,9 +14,24 @@ from components.steps import STEPS, Step
 from components.toleration import Toleration
 from model.errors import UserError, unknown_name
 from pipelines.parameters import read_mapping
+from pipelines.quantities import number
 
 PROFILES = Path(__file__).parent / "profiles"
-_QUANTITIES = ("cpu", "memory", "scratch", "shm")
+# kfp takes fewer quantities for resources than Kubernetes does.
+_QUANTITIES = {
+    "cpu": (re.compile(r"(\d*\.)?\d+m?"), "cores such as 4, 0.5 or 500m"),
+    "memory": (re.compile(r"\d+([KMGTPE]i|[MGTPE])?"), "a whole number of bytes such as 16Gi or 1536Mi"),
+    "scratch": (typed.QUANTITY, "a quantity such as 16Gi"),
+    "shm": (typed.QUANTITY, "a quantity such as 16Gi"),
+}
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
+# What each run sets by itself, and what it follows from.
+_OURS = {
+    "LINGBOT_STORAGE": "storage",
+    "LINGBOT_HOME": "storage",
+    "LINGBOT_IMAGE": "images",
+    "LINGBOT_RUN_ID": "the run",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,14 +63,23 @@ class StepSettings:
     node_selector: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
 
-    def __post_init__(self) -> None:
-        for name in _QUANTITIES:
-            if value := getattr(self, name):
-                typed.match(f"{name} of a step", value, typed.QUANTITY, "a quantity such as 4, 500m or 16Gi")
-        typed.match("gpu of a step", self.gpu, typed.LABEL_KEY, "a resource name such as nvidia.com/gpu")
+    def check(self, place: str) -> None:
+        """UserError for a value that no pod can have; `place` is where the profile has these."""
+        for name, (pattern, rule) in _QUANTITIES.items():
+            value = getattr(self, name)
+            if value:
+                typed.match(f"{place}.{name}", value, pattern, rule)
+            if value and not number(value):
+                raise UserError(f"{place}.{name} is {value}: it must be more than 0, or left out.")
+        if self.shm and self.memory and number(self.shm) > number(self.memory):
+            raise UserError(
+                f"{place}.shm is {self.shm} and {place}.memory {self.memory}: what lies in /dev/shm counts as memory, "
+                "so give at least as much of that."
+            )
+        typed.match(f"{place}.gpu", self.gpu, typed.LABEL_KEY, "a resource name such as nvidia.com/gpu")
         for name in ("gpus", "retries", "backoff", "timeout"):
-            typed.at_least(f"{name} of a step", getattr(self, name), 0)
-        typed.labels("node_selector of a step", self.node_selector)
+            typed.at_least(f"{place}.{name}", getattr(self, name), 0)
+        typed.labels(f"{place}.node_selector", self.node_selector)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +107,9 @@ class Storage:
             raise UserError("storage.mode is claim without storage.claim: name a ReadWriteMany claim.")
         if self.url and "://" not in self.url:
             raise UserError(f"storage.url is '{self.url}': a pod sees no folder of yours, so give s3://bucket/prefix.")
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("", "s3", "file") or (parts.scheme == "s3" and not parts.netloc):
+            raise UserError(f"storage.url is '{self.url}': it must be s3://bucket/prefix.")
         if not self.mount.startswith("/"):
             raise UserError(f"storage.mount is '{self.mount}': it must be an absolute path.")
 
@@ -92,7 +121,8 @@ class Profile:
     Attributes:
         name: for messages.
         runner: "local" (kfp.local, a process a step) or "cluster" (compiled, run by Kubeflow).
-        threads: of arithmetic in a step; 0: as many as there are idle cores when the run starts.
+        threads: of arithmetic in a step; 0: here as many as there are idle cores when the run starts, in a pod as many
+            as it reserves.
         images: role (data, train, simulation) -> image; the others are those of components/images.py.
         environment: of every step.
         secrets: environment variable -> "secret/key", of every step.
@@ -130,10 +160,17 @@ class Profile:
         for step in self.steps:
             if step not in STEPS:
                 raise unknown_name("step in the profile", step, STEPS)
+        self.every_step.check("every_step")
+        for step, settings in self.steps.items():
+            settings.check(f"steps.{step}")
         if self.threads < 0:
             raise UserError(
                 f"threads of profile '{self.name}' is {self.threads}: it must be 0 (chosen at the start) or more"
             )
+        for role, image in self.images.items():
+            typed.match(f"images.{role}", image, _IMAGE, "an image such as registry.example.com/lingbot@sha256:DIGEST")
+        for index, secret in enumerate(self.image_pull_secrets):
+            typed.match(f"image_pull_secrets[{index}]", secret, typed.DNS, "lower-case letters, digits and dashes")
         typed.environment(self.environment, self.secrets)
         typed.labels("labels", self.labels)
         typed.at_least("user", self.user, 1)
@@ -142,10 +179,10 @@ class Profile:
                 f"profile '{self.name}' has no storage.url: steps on a cluster hand each other their bytes through "
                 "s3://bucket/prefix, or through a claim (storage.mode: claim)"
             )
-        for variable in ("LINGBOT_STORAGE", "LINGBOT_HOME"):
-            if self.runner == "cluster" and variable in self.environment:
+        for variable in (*self.environment, *self.secrets):
+            if self.runner == "cluster" and variable in _OURS:
                 raise UserError(
-                    f"environment of profile '{self.name}' sets {variable}: it follows from storage, so leave it out"
+                    f"profile '{self.name}' sets {variable}: it follows from {_OURS[variable]}, so leave it out"
                 )
 
     def to_json(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from components.execution import ERROR_MARK, is_full_disk
 from components.liveness import RUN_ID, alive, is_alive
 from components.provenance import provenance
 from components.provenance_files import write_for_run
-from model.hardware import idle_cores
+from model.hardware import THREAD_VARIABLES, idle_cores
 from pipelines.cost import cost_here, jobs_of, load_prices
 from pipelines.history import read_runs
 from pipelines.live import StepState, open_view
@@ -37,7 +37,6 @@ from pipelines.twin import find_twin
 _POLL_SECONDS = 0.25
 _STOP_SECONDS = 10.0
 _SHOWN = ("torch", "numpy", "pyarrow", "av", "mujoco", "gym-aloha", "kfp", "mlflow", "great_expectations", "dvc")
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class StepFailed(Exception):
@@ -101,7 +100,7 @@ class LocalRun:
         _remove_leftovers()
         write_for_run(self.id, self.record["provenance"])
         # For the steps and for the endpoint at the end: both are processes that we start.
-        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(self.threads)))
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self.threads)))
         started = time.monotonic()
         self.say(
             f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "

@@ -32,6 +32,7 @@ from components.liveness import is_held
 from components.provenance import CODE, package_versions
 from components.steps import maker
 from model.errors import UserError
+from model.hardware import THREAD_VARIABLES
 from pipelines.parameters import PLAIN
 from pipelines.shape import dag_steps
 from pipelines.versions.comparison import (
@@ -55,7 +56,6 @@ ALIVE = "alive"  # a file in a reproduction's folder, locked while it goes on
 EXIT_CODES = {BITWISE: 0, TOLERANCE: 3, DIFFERENT: 4}
 # What would lead out of the reproduction: into the shared storage, the registry, or other code.
 _LEFT_OUT = ("LINGBOT_", "MLFLOW_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "KFP_", "VIRTUAL_ENV")
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class Failed(Exception):
@@ -302,7 +302,7 @@ def _run_steps(target: Target, place: _Place, steps: Sequence[str], options: Seq
 def _environment(tree: Path, home: Path, threads: int | None) -> dict[str, str]:
     """Of the commands in the tree: its own code and state, and the threads that were used the first time."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_LEFT_OUT)}
-    counted = dict.fromkeys(_THREADS, str(threads)) if threads else {}
+    counted = dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads else {}
     return {**kept, **TELEMETRY_OFF, **counted, "PYTHONPATH": str(tree), "LINGBOT_HOME": str(home)}
 
 

@@ -14,7 +14,19 @@ def test_a_busy_core_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = iter([100.0, 100.0 + 0.5 * 3])  # three cores' worth of work in half a second
     monkeypatch.setattr(hardware, "_busy_seconds", lambda: next(seconds))
     monkeypatch.setattr(hardware, "available_cores", lambda: 4)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 4)
     assert hardware.idle_cores(0.5) == 1
+
+
+@pytest.mark.parametrize(("busy", "idle"), [(0, 8), (30, 8), (60, 4), (64, 1)])
+def test_a_container_with_a_part_of_a_machine_has_its_part(
+    busy: int, idle: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = iter([100.0, 100.0 + 0.01 * busy])
+    monkeypatch.setattr(hardware, "_busy_seconds", lambda: next(seconds))
+    monkeypatch.setattr(hardware, "available_cores", lambda: 8)
+    monkeypatch.setattr(hardware.os, "cpu_count", lambda: 64)
+    assert hardware.idle_cores(0.01) == idle
 
 
 def test_real_work_is_seen() -> None:

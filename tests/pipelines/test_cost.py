@@ -9,7 +9,7 @@ import pytest
 from components import state
 from components.progress import progress_path
 from model.errors import UserError
-from pipelines.cost import Reserved, cores, cost_here, cost_on_cluster, jobs_of, load_prices
+from pipelines.cost import Reserved, cost_here, cost_on_cluster, jobs_of, load_prices
 from pipelines.profile import load_profile
 from pipelines.report.cost import cost_sentence, cost_table, money
 
@@ -145,11 +145,6 @@ def test_example_prices_cover_the_example_profiles() -> None:
         found = cost_on_cluster([("pretrain", "done", 60.0), ("pack", "done", 60.0)], load_profile(name), {})
         assert not found["without_price"] and found["total"]["money"] > 0
     assert money(0.004, prices.currency) == "under 0.01 USD"
-
-
-@pytest.mark.parametrize(("text", "count"), [("4", 4.0), ("500m", 0.5), ("1.5", 1.5)])
-def test_cores(text: str, count: float) -> None:
-    assert cores(text) == count
 
 
 def test_a_step_writes_down_what_it_used(home: None) -> None:

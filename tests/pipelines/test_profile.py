@@ -10,6 +10,7 @@ import yaml
 from components.images import IMAGES
 from components.steps import STEPS
 from model.errors import UserError
+from model.hardware import THREAD_VARIABLES
 from pipelines import ir
 from pipelines.compile import compile_pipeline
 from pipelines.parameters import load_parameters
@@ -60,8 +61,13 @@ def test_a_shipped_cluster_bounds_every_step(name: str) -> None:
         ("runner: local\nsteps: {pakc: {cpu: 1}}", "unknown step in the profile.*Did you mean 'pack'"),
         ("runner: local\nsteps: {pack: {gpuss: 1}}", "unknown key of steps.pack.*Did you mean 'gpus'"),
         ("runner: local\nsteps: {pack: {gpus: two}}", "steps.pack.gpus is 'two': it must be a whole number"),
-        ("runner: local\nsteps: {pack: {memory: 8 GB}}", "memory of a step is '8 GB': it must be a quantity"),
-        ("runner: local\nsteps: {pack: {timeout: -1}}", "timeout of a step is -1: it must be 0 or more"),
+        ("runner: local\nsteps: {pack: {memory: 8 GB}}", "steps.pack.memory is '8 GB': it must be a whole number of"),
+        ("runner: local\nevery_step: {memory: 1.5Gi}", "every_step.memory is '1.5Gi': it must be .* or 1536Mi"),
+        ("runner: local\nevery_step: {cpu: 4Gi}", "every_step.cpu is '4Gi': it must be cores such as 4, 0.5 or 500m"),
+        ("runner: local\nevery_step: {cpu: 0.0}", "every_step.cpu is 0.0: it must be more than 0"),
+        ("runner: local\nevery_step: {memory: 1Gi, shm: 1025Mi}", "every_step.shm is 1025Mi and .* counts as memory"),
+        ("runner: local\nsteps: {pack: {timeout: -1}}", "steps.pack.timeout is -1: it must be 0 or more"),
+        ("runner: local\nsteps: {pack: {node_selector: {a b: c}}}", "steps.pack.node_selector is 'a b'"),
         ("runner: local\nsteps: {pack: 3}", "steps.pack holds 3: it must hold a mapping"),
         ("runner: local\nevery_step: {tolerations: [{operator: Equal}]}", "operator must be Exists"),
         ("runner: local\nthreads: -1", "must be 0"),
@@ -69,7 +75,13 @@ def test_a_shipped_cluster_bounds_every_step(name: str) -> None:
         ("runner: cluster\nstorage: {mode: claim}", "storage.mode is claim without storage.claim"),
         ("runner: cluster\nstorage: {claim: shared}", "set storage.mode to claim"),
         ("runner: cluster\nstorage: {url: /data}", "a pod sees no folder of yours"),
-        (CLUSTER + "environment: {LINGBOT_HOME: /x}", "it follows from storage"),
+        ("runner: cluster\nstorage: {url: 's3://'}", "storage.url is 's3://': it must be s3://bucket/prefix"),
+        ("runner: cluster\nstorage: {url: https://s3/b}", "storage.url is 'https://s3/b': it must be s3://bucket"),
+        (CLUSTER + "environment: {LINGBOT_HOME: /x}", "sets LINGBOT_HOME: it follows from storage"),
+        (CLUSTER + "secrets: {LINGBOT_RUN_ID: a/b}", "sets LINGBOT_RUN_ID: it follows from the run"),
+        (CLUSTER + "images: {data: Lingbot/Data}", "images.data is 'Lingbot/Data': it must be an image such as"),
+        (CLUSTER + "images: {data: 'a/b@sha256:12'}", "images.data is 'a/b@sha256:12': it must be"),
+        (CLUSTER + "image_pull_secrets: [a b]", r"image_pull_secrets\[0\] is 'a b'"),
         (CLUSTER + "secrets: {KEY: justname}", "secrets.KEY is 'justname'.*for example s3/access-key"),
         (CLUSTER + "secrets: {A: s/k}\nenvironment: {A: x}", "A stands in environment and in secrets"),
         (CLUSTER + "labels: {team: 'a b'}", "labels.team is 'a b'"),
@@ -161,6 +173,30 @@ def test_a_pod_says_who_pays_runs_without_rights_and_knows_its_image_and_run(
         assert run == {"name": "LINGBOT_RUN_ID", "fieldPath": "metadata.labels['pipeline/runid']"}
         environment = {item["name"]: item["value"] for item in containers[name]["env"]}
         assert environment["LINGBOT_IMAGE"] == containers[name]["image"]
+
+
+def test_a_pod_computes_with_as_many_threads_as_it_reserves(
+    h100: tuple[dict[str, Any], dict[str, Any]], tmp_path: Path
+) -> None:
+    containers, _ = h100
+    profile = load_profile("h100")
+    for name, container in containers.items():
+        environment = {item["name"]: item["value"] for item in container["env"]}
+        wanted = profile.steps.get(name[5:].replace("-", "_"), profile.every_step).cpu
+        assert {environment[variable] for variable in THREAD_VARIABLES} == {wanted}
+    text = "environment: {MKL_NUM_THREADS: '3'}\nevery_step: {cpu: 500m}\nsteps: {pack: {cpu: 2.5}, promote: {cpu: ''}}"
+    path = tmp_path / "mine.yaml"
+    for given, pack in ((CLUSTER + text, "2"), (CLUSTER + text + "\nthreads: 7", "7")):
+        path.write_text(given)
+        pipeline, _ = ir.load(compile_pipeline(load_parameters(), load_profile(str(path)), tmp_path))
+        found = {
+            name: {item["name"]: item["value"] for item in executor["container"]["env"]}
+            for name, executor in pipeline["deploymentSpec"]["executors"].items()
+        }
+        assert found["exec-pack"]["OMP_NUM_THREADS"] == pack
+        assert found["exec-pack"]["MKL_NUM_THREADS"] == "3", "the profile's own word"
+        assert found["exec-collect"]["OMP_NUM_THREADS"] == ("7" if pack == "7" else "1")
+        assert found["exec-promote"].get("OMP_NUM_THREADS") == ("7" if pack == "7" else None), "it reserves nothing"
 
 
 def test_secrets_come_by_reference_and_never_by_value(h100: tuple[dict[str, Any], dict[str, Any]]) -> None:
