@@ -6,6 +6,7 @@ plan of a run are checked against it by tests.
 
 import dataclasses
 import importlib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -214,7 +215,8 @@ def make_parameters(step: Step, values: Mapping[str, Any]) -> Any:
     Values that went through KFP come back as JSON numbers, so 3.0 is taken for an int field.
 
     Raises:
-        UserError: an unknown name (with the nearest one), or a value of another type.
+        UserError: an unknown name (with the nearest one), a value of another type, or one that the step refuses; it
+            names the step, of which several may have a parameter of that name.
     """
     schema = step.load().Parameters
     types_by_name = typing.get_type_hints(schema)
@@ -223,7 +225,11 @@ def make_parameters(step: Step, values: Mapping[str, Any]) -> Any:
         if name not in types_by_name:
             raise unknown_name(f"parameter of '{step.name}'", name, types_by_name)
         checked[name] = check_value(f"{step.name}.{name}", value, types_by_name[name])
-    return schema(**checked)
+    try:
+        return schema(**checked)
+    except UserError as error:
+        said = str(error)
+        raise UserError(said if f"{step.name}." in said else f"{step.name}: {said}") from error
 
 
 def parameter_values(parameters: Any) -> dict[str, Any]:
@@ -258,6 +264,8 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
     if expected is int and is_number and float(value).is_integer():
         return int(value)
     if expected is float and is_number:
+        if not math.isfinite(value):
+            raise UserError(f"{name} is {value}: it must be a number that is finite")
         return float(value)
     if expected is str and isinstance(value, str):
         refuse_in_address(name, value)  # parameters go into every record
