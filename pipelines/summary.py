@@ -24,7 +24,8 @@ def summary_lines(run: Mapping[str, Any]) -> list[str]:
     A step that has not finished is left out.
     """
     made = {entry["name"]: entry["summary"] for entry in run["steps"] if "summary" in entry}
-    lines = [*_code(run), *_data(made), *_training(made), *_evidence(made), *_twin(run.get("twin")), *_version(made)]
+    lines = [*_code(run), *_data(made), *_texts(made), *_training(made), *_evidence(made)]
+    lines += [*_twin(run.get("twin")), *_version(made)]
     lines += _study(made)
     if run["served"]:
         lines.append(_line("endpoint", f"{run['served']['what']}: answered over HTTP and the websocket"))
@@ -66,6 +67,15 @@ def _data(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     if verdict:
         out = f"{verdict['quarantined']} quarantined"
         yield _line("episodes", f"{verdict['episodes']} in, {out}, {verdict['hours']:.2f} h usable")
+
+
+def _texts(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What the model took that wrote the annotations' texts; template sentences take nothing."""
+    annotated = made.get("annotate", {})
+    if "requests" in annotated:
+        from components.annotate.step import spent
+
+        yield _line("texts", spent(annotated))
 
 
 def _training(made: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -70,6 +70,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
             "output_tokens": counts.output_tokens,
             "cost": counts.cost(parameters.price_input, parameters.price_output),
         }
+        progress.message(spent(summary))
     write_annotations(output, rows)
     return {
         "episodes": len(episodes),
@@ -80,6 +81,17 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         "mean_confidence": round(sum(row["confidence"] for row in rows) / max(1, len(rows)), 3),
         **summary,
     }
+
+
+def spent(summary: Mapping[str, Any]) -> str:
+    """What a model's texts took, in words, from the summary of the step."""
+    said = f"{summary['requests']:,} requests, {summary['answers_from_cache']:,} answers from earlier ones"
+    if summary["failed_requests"]:
+        said += f", {sum(summary['failed_requests'].values()):,} failed"
+    if summary["episodes_failed"]:
+        said += f"; {summary['episodes_failed']:,} episodes got no text"
+    said += f"; {summary['input_tokens']:,} tokens read and {summary['output_tokens']:,} written"
+    return said + (f", which cost {summary['cost']:g}" if summary["cost"] else "")
 
 
 def template_rows(episode: int, task: str, segments: Sequence["AtomicSegment"]) -> list[dict[str, Any]]:

@@ -75,13 +75,13 @@ def read_annotations(folder: Path) -> list[dict[str, Any]]:
     """
     import pyarrow as pa
 
-    path = folder if folder.suffix == ".parquet" else folder / ANNOTATIONS
+    path = folder if folder.suffix == ".parquet" or folder.is_file() else folder / ANNOTATIONS
     if not path.is_file():
         raise UserError(f"{path} is missing: give the folder that `lingbot step annotate` wrote.")
     try:
         table = read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no Parquet file that can be read ({error}); annotate the dataset again.") from error
+        raise UserError(f"{path} is no Parquet file that can be read ({error}): give annotations, or annotate again.") from error
     version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))
     if version > SCHEMA_VERSION:
         raise UserError(

@@ -153,5 +153,8 @@ def test_broken_inputs_are_named(inputs: dict[str, Path], tmp_path: Path) -> Non
     (tmp_path / "annotations.parquet").write_bytes(b"nothing")
     with pytest.raises(UserError, match="no Parquet file"):
         read_annotations(tmp_path)
+    (tmp_path / "sample.json").write_text("{}")
+    with pytest.raises(UserError, match=r"sample.json is no Parquet file .*: give annotations"):
+        read_annotations(tmp_path / "sample.json")
     write_annotations(tmp_path, [])
     assert read_annotations(tmp_path) == []
