@@ -81,7 +81,9 @@ def read_annotations(folder: Path) -> list[dict[str, Any]]:
     try:
         table = read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is no Parquet file that can be read ({error}): give annotations, or annotate again.") from error
+        raise UserError(
+            f"{path} is no Parquet file that can be read ({error}): give annotations, or annotate again."
+        ) from error
     version = int((table.schema.metadata or {}).get(VERSION_KEY, b"1"))
     if version > SCHEMA_VERSION:
         raise UserError(
