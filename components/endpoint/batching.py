@@ -30,6 +30,7 @@ from components.endpoint.sessions import Session
 from model.errors import UserError
 
 _IDLE_LIMIT = 2
+_PATIENCE_SECONDS = 2.0  # then a shadow's call goes before the robots': under steady load it would never be compared
 Result = TypeVar("Result")
 
 
@@ -73,6 +74,7 @@ class _Job:
 
     call: Callable[[], Any]
     future: "asyncio.Future[Any]"
+    since: float = field(default_factory=time.monotonic)
 
 
 class Batcher:
@@ -159,7 +161,8 @@ class Batcher:
         return await job.future
 
     def when_idle(self, call: Callable[[], Result]) -> "asyncio.Future[Result] | None":
-        """A call that runs only while no robot waits: a shadow's. None when enough of them wait already."""
+        """A call that runs while no robot waits, or once it has waited for 2 s itself: a shadow's. None when enough of
+        them wait already."""
         if len(self._idle) >= _IDLE_LIMIT:
             return None
         job = _Job(call=call, future=asyncio.get_running_loop().create_future())
@@ -220,7 +223,8 @@ class Batcher:
             return
         while self._waiting and self._waiting[0].future.done():
             self._waiting.popleft()  # nobody waits for it any more
-        if self._waiting:
+        patient = not self._idle or time.monotonic() - self._idle[0].since < _PATIENCE_SECONDS
+        if self._waiting and patient:
             head = self._waiting[0]
             if isinstance(head, _Job):
                 self._waiting.popleft()

@@ -1,7 +1,7 @@
 """The shadow: a version that is asked what the robots asked, whose answers are compared and never sent.
 
-It is asked only while no robot waits, so a robot waits for it at most the rest of one call. What does not fit into the
-idle time is skipped and counted.
+It is asked while no robot waits, so a robot waits for it at most the rest of one call; where one always waits, a call
+in 2 s goes before them. What does not fit is skipped and counted.
 """
 
 import asyncio

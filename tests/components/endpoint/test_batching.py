@@ -259,7 +259,9 @@ def test_an_observation_that_breaks_the_model_harms_only_its_robot():
     run(scenario)
 
 
-def test_a_versions_rehearsal_takes_its_turn_and_a_shadow_waits_for_idleness():
+def test_a_versions_rehearsal_takes_its_turn_and_a_shadow_waits_for_idleness(monkeypatch):
+    monkeypatch.setattr("components.endpoint.batching._PATIENCE_SECONDS", 60.0)
+
     async def scenario(house):
         order = []
         tasks = [await house.blocked()]
@@ -272,6 +274,21 @@ def test_a_versions_rehearsal_takes_its_turn_and_a_shadow_waits_for_idleness():
         house.policy.gate.set()
         await asyncio.gather(*tasks, rehearsal, shadow)
         assert order == [1, "shadow"] and house.policy.calls == [[0], [1]]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("patience", "order"), [(60.0, [[0], [1], "shadow"]), (0.0, [[0], "shadow", [1]])])
+def test_a_shadow_that_has_waited_enough_goes_before_the_robots(monkeypatch, patience, order):
+    monkeypatch.setattr("components.endpoint.batching._PATIENCE_SECONDS", patience)
+
+    async def scenario(house):
+        tasks = [await house.blocked()]
+        shadow = house.batcher.when_idle(lambda: house.policy.calls.append("shadow"))
+        tasks.append(await house.ask(1))
+        house.policy.gate.set()
+        await asyncio.gather(*tasks, shadow)
+        assert house.policy.calls == order
 
     run(scenario)
 
