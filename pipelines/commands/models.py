@@ -1,7 +1,7 @@
 """`lingbot models`: what is registered, what is promoted, on what evidence, and how to take it back."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines.commands import models_lineage, models_replay
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     from components.adapters import tracking
 
-    models = (args.model,) if args.model else tracking.list_models()
+    models = _asked_for(args.model, tracking.list_models())
     versions = [version for model in models for version in tracking.list_versions(model)]
     if args.json:
         return _print_json([_facts(version) for version in versions])
@@ -226,8 +226,11 @@ def _verify(args: argparse.Namespace) -> int:
     from components.ledger import Ledger
     from components.promote.drift import check
 
-    models = (args.model,) if args.model else tracking.list_models()
-    faults = [f"{model}: {fault}" for model in models for fault in check(model, deep=args.deep)] or Ledger().verify()
+    broken = Ledger().verify()
+    # Of a registry that was lost, the ledger still knows the models.
+    recorded = [] if broken else [entry.model for entry in Ledger().entries()]
+    models = _asked_for(args.model, sorted({*tracking.list_models(), *recorded}))
+    faults = [f"{model}: {fault}" for model in models for fault in check(model, deep=args.deep)] or broken
     for fault in faults:
         print(fault)
     if faults:
@@ -238,6 +241,15 @@ def _verify(args: argparse.Namespace) -> int:
         f"endpoints serve agree"
     )
     return 0
+
+
+def _asked_for(model: str, known: Sequence[str]) -> Sequence[str]:
+    """The one that --model names; all without it."""
+    from model.errors import unknown_name
+
+    if model and model not in known:
+        raise unknown_name("model", model, known)
+    return (model,) if model else known
 
 
 def _find(args: argparse.Namespace) -> "ModelVersion":

@@ -91,6 +91,21 @@ def test_the_card_and_the_gate_that_is_asked_again(home, bundles, tmp_path, caps
     assert "nothing -> 1" in said(capsys, "promote", "1", "--judge-again")
 
 
+def test_a_registry_that_was_lost_is_found_by_the_ledger(home, bundles, tmp_path, capsys):
+    register_and_promote(tmp_path, bundles[0], evaluation(bundles[0].digest, successes=80))
+    assert "the ledger (1 entries)" in said(capsys, "verify")
+    with tracking.connection() as client:
+        client.delete_registered_model(MODEL)
+    assert f"{MODEL}: alias 'champion' is not set, and the ledger has it at version 1" in said(capsys, "verify", code=1)
+
+
+def test_a_model_that_is_nowhere_is_no_agreement(home, bundles, tmp_path, capsys):
+    register(tmp_path, bundles[0], evaluation(bundles[0].digest))
+    for action in ("verify", "list"):
+        assert f"Did you mean '{MODEL}'" in said(capsys, action, "--model", MODEL[:-1], code=2), action
+        assert MODEL in said(capsys, action, "--model", MODEL) or action == "verify"
+
+
 def test_verify_finds_what_does_not_agree(home, bundles, tmp_path, capsys):
     register_and_promote(tmp_path / "a", bundles[0], evaluation(bundles[0].digest))
     ledger = home / "ledger.jsonl"
