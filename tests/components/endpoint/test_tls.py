@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from components.endpoint.codec import pack, unpack
 from components.endpoint.tls import TlsContext, TlsFiles
+from lingbot_client import ClientError, PolicyClient
 from model.errors import UserError
 
 
@@ -69,6 +70,8 @@ def test_robots_and_http_speak_through_tls_and_renewal_needs_no_restart(tmp_path
         robot.send(pack(observation))  # the connection that stands is not touched
         assert unpack(robot.recv())["actions"].shape == (10, 14)
     assert serial_at(server.host, files) == (renewed, "TLSv1.3") and renewed != serial
+    with pytest.raises(ClientError, match=r"cannot be trusted \(CERTIFICATE_VERIFY_FAILED\): .* SSL_CERT_FILE or tls="):
+        PolicyClient(f"wss://{server.host}")
     with pytest.raises(httpx.RemoteProtocolError):
         httpx.get(f"http://{server.host}/readyz", trust_env=False)
 

@@ -73,7 +73,10 @@ class Address:
             except InvalidStatus as refusal:
                 raise _denied(self.url, refusal) from refusal
             except ssl.SSLError as error:
-                raise ClientError(f"{self.url} cannot be trusted: {error.reason or error}") from error
+                raise ClientError(
+                    f"{self.url} cannot be trusted ({error.reason or error}): name the certificate that signed its own "
+                    "with SSL_CERT_FILE or tls="
+                ) from error
             except (OSError, TimeoutError, WebSocketException) as error:
                 raise Lost(f"{type(error).__name__}: {error}") from error
             metadata = unpack(greeting) if isinstance(greeting, bytes) else None
