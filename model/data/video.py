@@ -121,6 +121,7 @@ class Video:
 
         facts = self.facts
         with _Opened(self._source) as (container, stream):
+            packets = _Packets(container, stream)
             frames: Iterator[Any] = iter(())
             frame: Any = None
             before = -2
@@ -131,34 +132,70 @@ class Video:
                 skippable = int(facts.pts[max(0, position - SEEK_BEYOND)])
                 following = position == before + 1
                 before = position
+                packets.key = self._keyframe_before(wanted)
                 try:
-                    if not following and (
-                        frame is None or wanted < frame.pts or self._keyframe_before(skippable) > frame.pts
-                    ):
-                        frames, frame = self._seek(container, stream, wanted)
-                    while frame.pts < wanted:
-                        frame = next(frames)
-                except StopIteration:
-                    raise VideoError("cannot be reached: the video ends before it", position) from None
+                    near = frame is not None and (following or self._keyframe_before(skippable) <= frame.pts)
+                    if near:
+                        frame = _first_at(wanted, frame, frames)
+                    if not near or frame is None or frame.pts > wanted or frame.is_corrupt:
+                        # also where it lies before, or a key frame gone on to was none to begin with (intra refresh)
+                        frames, frame = self._seek(packets, wanted)
+                        frame = _first_at(wanted, frame, frames)
                 except av.FFmpegError as error:
                     raise VideoError(f"does not decode ({error.strerror})", position) from error
+                if frame is None:
+                    raise VideoError("cannot be reached: the video ends before it", position)
                 if frame.pts != wanted or frame.is_corrupt:
                     raise VideoError("does not decode (its data is damaged or absent)", position)
                 yield frame
 
-    def _seek(self, container: Any, stream: Any, wanted: int) -> tuple[Iterator[Any], Any]:
-        container.seek(self._keyframe_before(wanted), stream=stream, backward=True)
-        frames = container.decode(stream)
-        frame = next(frames)
-        if frame.pts > wanted:  # some containers index by decode time and land one key frame too late
-            container.seek(int(self.facts.pts[0]), stream=stream, backward=True)
-            frames = container.decode(stream)
-            frame = next(frames)
+    def _seek(self, packets: "_Packets", wanted: int) -> tuple[Iterator[Any], Any]:
+        frames = packets.decoded_from(packets.key)
+        frame = next(frames, None)
+        if frame is not None and frame.pts > wanted:
+            # some containers index by decode time and land one key frame too late
+            frames = packets.decoded_from(int(self.facts.pts[0]))
+            frame = next(frames, None)
         return frames, frame
 
     def _keyframe_before(self, pts: int) -> int:
         keys = self.facts.key_pts
         return int(keys[max(0, int(np.searchsorted(keys, pts, side="right")) - 1)]) if len(keys) else pts
+
+
+def _first_at(wanted: int, frame: Any, frames: Iterator[Any]) -> Any:
+    """The first of `frame` and then `frames` that is shown at `wanted` or later; None where they end before."""
+    while frame is not None and frame.pts < wanted:
+        frame = next(frames, None)
+    return frame
+
+
+class _Packets:
+    """The packets of a stream. Those before the key frame that a wanted frame begins with are read, and not decoded.
+
+    Attributes:
+        key: presentation time of that key frame.
+    """
+
+    def __init__(self, container: Any, stream: Any) -> None:
+        self._container, self._stream = container, stream
+        self.key = 0
+
+    def decoded_from(self, pts: int) -> Iterator[Any]:
+        """The frames from the key frame at or before `pts`, in order, but for those that were passed over."""
+        self._container.seek(pts, stream=self._stream, backward=True)
+        reached, passed_over = self.key, False
+        for packet in self._container.demux(self._stream):
+            if packet.size and self.key > reached:
+                if not (packet.is_keyframe and packet.pts >= self.key):
+                    passed_over = True
+                    continue
+                if passed_over:  # what the decoder still holds belongs to frames before
+                    self._stream.codec_context.flush_buffers()
+                    passed_over = False
+            if packet.is_keyframe and packet.size:
+                reached = max(reached, packet.pts)
+            yield from packet.decode()
 
 
 class _Opened:
