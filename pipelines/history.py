@@ -36,12 +36,10 @@ def read_run(run_id: str) -> dict[str, Any]:
         UserError: there is no such run, or its record cannot be read.
     """
     known = known_runs()
-    if not known:
-        raise UserError(f"nothing has run yet below {state.home()}: start with `lingbot run`")
-    if run_id == "last":
+    if run_id == "last" and known:
         run_id = known[-1]
     if run_id not in known:
-        raise unknown_name("run", run_id, known[-20:])
+        raise _unknown(run_id, known)
     path = state.run_folder(run_id) / "run.json"
     try:
         run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -54,6 +52,18 @@ def read_run(run_id: str) -> dict[str, Any]:
     if run["status"] == "running" and not is_alive(run_id):
         run["status"] = "killed"
     return run
+
+
+def _unknown(run_id: str, here: list[str]) -> UserError:
+    elsewhere = cluster_records.known()
+    if not here and not elsewhere:
+        return UserError(f"nothing has run yet below {state.home()}: start with `lingbot run`")
+    if run_id in elsewhere or run_id == "last":
+        run_id = elsewhere[-1] if run_id == "last" else run_id
+        return UserError(
+            f"run {run_id} is on a cluster, where `lingbot runs` alone reads it: give a run of this machine"
+        )
+    return unknown_name("run", run_id, sorted([*here, *elsewhere])[-20:])
 
 
 def print_list(limit: int, as_json: bool) -> None:

@@ -107,7 +107,10 @@ class Kubeflow(Caller):
     def user_namespace(self) -> dict[str, str]:
         """The option `namespace` of calls to a Kubeflow of several users; none for one of one user."""
         if not self._users:  # no lock: two threads that ask at once hear the same
-            health = self.read(HealthzServiceApi(self.client).healthz_service_get_healthz, "asking for its health")
+            call = HealthzServiceApi(self.client).healthz_service_get_healthz
+            health = self.read_or_none(call, "asking for its health")
+            if health is None:
+                raise UserError(f"{self.host} has no API of Kubeflow Pipelines (404): correct {ENDPOINT}")
             self._users.append(bool(health.get("multi_user")))
         return {"namespace": namespace()} if self._users[0] else {}
 

@@ -4,6 +4,7 @@ The id is one of this machine, made before anything is submitted; Kubeflow's own
 """
 
 import json
+import sys
 from typing import Any
 
 from components import state
@@ -13,6 +14,7 @@ Object = dict[str, Any]
 
 FILE = "cluster.json"
 SCHEMA_VERSION = 1
+_SHORTEST = 6  # characters of Kubeflow's id that name a run
 # Of a run as Kubeflow calls it -> as runs here are called.
 STATUS = {
     "PENDING": "running",
@@ -38,10 +40,15 @@ def known() -> list[str]:
 def read(run_id: str) -> Object:
     """
     Raises:
-        UserError: a newer version wrote it.
+        UserError: a newer version wrote it, or it cannot be read.
     """
     path = state.run_folder(run_id) / FILE
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"{path} cannot be read as the record of a run ({error}): restore it from a copy, or remove its folder"
+        ) from error
     if record["schema_version"] > SCHEMA_VERSION:
         raise UserError(f"{path} has schema version {record['schema_version']}: use the newer version that wrote it")
     return record
@@ -51,16 +58,26 @@ def find(reference: str) -> Object | None:
     """The record of an id of here or of Kubeflow, or of the beginning of one; None when there is none.
 
     Raises:
-        UserError: several begin so.
+        UserError: several begin so, or the record of that id cannot be read.
     """
-    found = [
-        record
-        for record in map(read, known())
-        if record["id"] == reference or (len(reference) >= 6 and (record["run"] or "").startswith(reference))
-    ]
+    ids = known()
+    if reference in ids:
+        return read(reference)
+    if len(reference) < _SHORTEST:
+        return None
+    found = [record for record in map(_readable, ids) if record and (record["run"] or "").startswith(reference)]
     if len(found) > 1:
         raise UserError(f"'{reference}' is the beginning of {len(found)} runs: give more of it")
     return found[0] if found else None
+
+
+def _readable(run_id: str) -> Object | None:
+    """A record, where it can be read: one that cannot must not hide the others."""
+    try:
+        return read(run_id)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return None
 
 
 def is_kubeflows(reference: str) -> bool:

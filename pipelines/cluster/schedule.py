@@ -20,6 +20,7 @@ from components.adapters.api_calls import Object, once
 from model.errors import UserError, unknown_name
 from pipelines import ir
 from pipelines.cluster.api import Kubeflow, explain
+from pipelines.cluster.cron import kubeflow_cron
 from pipelines.cluster.once import KEY, Claims, described, description_of, experiment_id, single
 from pipelines.cluster.run import check_places
 from pipelines.cluster.submission import run_key
@@ -27,23 +28,7 @@ from pipelines.compile import compile_pipeline
 from pipelines.parameters import RunParameters
 from pipelines.profile import Profile
 
-_FIELD = re.compile(r"[\d*/,?LW#-]+|[A-Za-z]{3}([,-][A-Za-z]{3})*")
 _NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_. ]{0,62}")
-
-
-def kubeflow_cron(text: str) -> str:
-    """Cron as everybody writes it (minute, hour, day, month, weekday) as Kubeflow reads it, with the second before.
-
-    Raises:
-        UserError: it is no cron expression.
-    """
-    fields = text.split()
-    # Kubeflow reads five fields from the second on: '0 3 * * *' would be every hour, three minutes past.
-    if len(fields) not in (5, 6) or not all(_FIELD.fullmatch(field) for field in fields):
-        raise UserError(
-            f"--cron '{text}' is no time: give minute, hour, day of month, month and weekday, such as '0 3 * * 1-5'"
-        )
-    return text if len(fields) == 6 else " ".join(["0", *fields])
 
 
 def add(kfp: Kubeflow, name: str, cron: str, pipeline: str, parameters: RunParameters, profile: Profile) -> str:

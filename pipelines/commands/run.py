@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_image_options(cluster)
     cluster.add_argument("--no-wait", action="store_true", help="start it and leave; `lingbot runs watch` comes back")
     cluster.add_argument(
-        "--once", metavar="TEXT", default="", help="one run of this text, such as a commit, however often it is started"
+        "--once", metavar="TEXT", help="one run of this text, such as a commit, however often it is started"
     )
     cluster.add_argument(
         "--cancel-on-interrupt", action="store_true", help="Ctrl-C cancels the run, and does not only leave it"
@@ -49,6 +49,10 @@ def run(args: argparse.Namespace) -> int:
     if args.record and profile.runner == "cluster":
         raise UserError(
             f"--record {args.record} takes what a run made here: a run of '{args.profile}' is on its cluster"
+        )
+    if args.once is not None and not args.once.strip():
+        raise UserError(
+            "--once is empty: give what the run is of, such as a commit; without it each run is new"
         )
     for option, given in (
         ("no-wait", args.no_wait),
@@ -88,7 +92,7 @@ def _cluster(args: argparse.Namespace, profile: "Profile") -> int:
     if args.from_tag and not args.dataset:
         given = argparse.Namespace(**{**vars(args), "from_tag": None, "dataset": stage_release(args.from_tag, profile)})
     parameters = load_parameters(args.params, settings_of(given))
-    run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once)
+    run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once or "")
     run_id = run.submit()
     if args.no_wait:
         run.say(f"  watch it: lingbot runs watch {run.id}")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from components import state
 from pipelines.cluster import api, records
 from pipelines.cluster.following import steps_of
 from pipelines.cluster.submission import run_key, submit_once
@@ -30,6 +31,48 @@ def test_watching_ends_with_the_run_and_its_code(
     assert lingbot("runs", "watch", started) == 1
     assert "the wheel came off" in capsys.readouterr().out
     assert records.read(started)["status"] == "failed"
+
+
+def test_a_name_that_is_none_is_told_the_runs_on_clusters_too(
+    lingbot: Lingbot, started: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lingbot("runs", "show", started[:-1] + "x") == 2
+    assert f"it is none of {started}. Did you mean '{started}'" in capsys.readouterr().err
+    for reference in (started, "last"):
+        assert lingbot("compare", reference, reference) == 2
+        assert f"run {started} is on a cluster" in capsys.readouterr().err
+
+
+def test_a_record_that_cannot_be_read_hides_no_other(
+    lingbot: Lingbot, kubeflow: Kubeflow, started: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lingbot("run", "--profile", "here.yaml", "--no-wait") == 0
+    _, broken = records.known()
+    path = state.run_folder(broken) / records.FILE
+    path.write_text("{")
+    run_id = records.read(started)["run"]
+    capsys.readouterr()
+    assert lingbot("runs", "cancel", run_id[:8]) == 0
+    said = capsys.readouterr()
+    assert f"run {run_id} is being cancelled" in said.out and f"{path} cannot be read" in said.err
+    assert lingbot("runs", "show", broken) == 2
+    assert f"{path} cannot be read as the record of a run" in capsys.readouterr().err
+    assert lingbot("runs", "list") == 0
+    assert f"{broken}  unreadable" in (said := capsys.readouterr()).out and started in said.out
+
+
+def test_an_address_that_is_another_servers_is_one_sentence(
+    kubeflow: Kubeflow, lingbot: Lingbot, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(api.ENDPOINT, f"{kubeflow.url}/mlflow")
+    assert lingbot("runs", "list", "--profile", "here.yaml") == 2
+    assert f"{kubeflow.url}/mlflow has no API of Kubeflow Pipelines (404)" in capsys.readouterr().err
+
+
+def test_one_run_of_nothing_is_refused(lingbot: Lingbot, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--once "$COMMIT"` without a commit would start another run each time."""
+    assert lingbot("run", "--profile", "here.yaml", "--once", "") == 2
+    assert "--once is empty: give what the run is of" in capsys.readouterr().err
 
 
 def test_retrying_goes_on_where_it_failed(

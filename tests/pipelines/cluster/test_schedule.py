@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from model.errors import UserError
-from pipelines.cluster.schedule import kubeflow_cron
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 
 Lingbot = Callable[..., int]
@@ -46,11 +44,3 @@ def test_another_time_under_the_same_name_is_refused_and_a_removed_one_can_come_
     assert lingbot("runs", "schedule", "--profile", "here.yaml", "--remove") == 2
     assert lingbot(*NIGHTLY) == 0
     assert len(kubeflow.recurring) == 1
-
-
-def test_cron_as_everybody_writes_it() -> None:
-    assert kubeflow_cron("*/15 8-18 * * 1-5") == "0 */15 8-18 * * 1-5"
-    assert kubeflow_cron("0 0 9 ? * MON") == "0 0 9 ? * MON"
-    for wrong in ("nightly", "* * *", "0 3 * * $"):
-        with pytest.raises(UserError, match="is no time"):
-            kubeflow_cron(wrong)
