@@ -51,9 +51,7 @@ def run(args: argparse.Namespace) -> int:
             f"--record {args.record} takes what a run made here: a run of '{args.profile}' is on its cluster"
         )
     if args.once is not None and not args.once.strip():
-        raise UserError(
-            "--once is empty: give what the run is of, such as a commit; without it each run is new"
-        )
+        raise UserError("--once is empty: give what the run is of, such as a commit; without it each run is new")
     for option, given in (
         ("no-wait", args.no_wait),
         ("once", args.once),
