@@ -24,7 +24,7 @@ from components.provenance import provenance
 from components.steps import STEPS, maker
 from model.errors import UserError
 from pipelines.history import read_run
-from pipelines.parameters import PLAIN, RunParameters, read_yaml
+from pipelines.parameters import PLAIN, RunParameters, read_mapping
 from pipelines.shape import MAIN, SOURCES, dag_steps, source_of
 from pipelines.versions.figures import write_figures
 from pipelines.versions.manifest import describe_data
@@ -234,7 +234,7 @@ def _check_code(tree: Path, made: Made) -> None:
 
 def _write_parameters(path: Path, made: Made) -> None:
     """params.yaml with the values that were used, so that no preset or option is needed to repeat them."""
-    values = read_yaml(path)
+    values = read_mapping(path)
     values |= {"seed": made.seed, "preset": PLAIN}
     if made.source == "collect":
         values["ingest"] = {**(values.get("ingest") or {}), "dataset": ""}
@@ -244,7 +244,7 @@ def _write_parameters(path: Path, made: Made) -> None:
 
 def _write_ingest_stages(path: Path) -> None:
     """dvc.yaml whose stages read `artifacts/ingest`, which `dvc add` tracks, and without `collect`."""
-    values = read_yaml(path)
+    values = read_mapping(path)
     del values["stages"]["collect"]
     text = yaml.safe_dump(values["stages"], sort_keys=False).replace("artifacts/collect", f"artifacts/{INGEST}")
     values["stages"] = yaml.safe_load(text)
