@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from components.adapters import api_calls
-from components.adapters.api_calls import ONCE, Caller, Patience, untouched
+from components.adapters.api_calls import ONCE, Caller, Patience, passing, untouched
 from components.launch.cluster import KUBERNETES
 from components.launch.cluster import client as kubernetes_client
 from model.errors import UserError
@@ -99,11 +100,12 @@ def test_a_server_without_tls_is_said_at_once(ask: Callable[..., Call], server: 
 
 @BOTH
 def test_a_page_in_place_of_json_is_asked_for_again(
-    ask: Callable[..., Call], server: Server, answers: list[Any]
+    ask: Callable[..., Call], server: Server, answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     answers += [(200, b"<html>starting", {}), (408, "", {}), (200, {"a": 1}, {})]
     caller, call = ask(server.url)
     assert caller.read(call, "asking") == {"a": 1}
+    assert capsys.readouterr().err == "", "what passes soon is not worth a line"
 
 
 @BOTH
@@ -127,6 +129,37 @@ def test_a_long_wait_is_told_once(
         caller.read(call, "asking")
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and f"asking: {caller.service.name} does not answer (NewConnectionError: " in told
+
+
+class Waits(threading.Event):
+    """Keeps how long each wait would have been."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        return True
+
+
+@BOTH
+@pytest.mark.parametrize(("said", "seconds"), [("7", 7.0), ("3600", 60.0), ("Mon, 23 Nov 2026 05:00:00 GMT", 0.0)])
+def test_the_server_says_when_it_may_be_asked_again(
+    ask: Callable[..., Call], server: Server, answers: list[Any], said: str, seconds: float
+) -> None:
+    answers += [(429, {"message": "slowly"}, {"Retry-After": said})]
+    caller, call = ask(server.url)
+    with pytest.raises(caller.service.error) as refused:
+        api_calls.once(call)
+    waits = Waits()
+    caller.backoff(waits).wait(refused.value, "asking")
+    assert waits.seconds == [pytest.approx(seconds, abs=PATIENCE.first)]
+
+
+@pytest.mark.parametrize("status", [None, 0])
+def test_an_error_without_an_answer_may_pass(status: int | None) -> None:
+    assert passing(KUBERNETES.error(status)) and passing(KUBEFLOW.error(status))
 
 
 @BOTH
