@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -66,12 +66,18 @@ class Storage(ABC):
         """Storage at a folder path, a file:// URL or s3://bucket/prefix. UserError for any other scheme."""
         text = str(url)
         refuse_in_address("the storage", text)
+        if not text.strip():
+            raise UserError(f"storage '{text}' names nothing: give a folder or s3://bucket/prefix.")
         parts = urlsplit(text)
+        if "://" in text and (parts.query or parts.fragment):
+            raise UserError(f"storage '{text}' holds '?' or '#', which end its path there: give it without them.")
         if parts.scheme == "s3":
             from components.adapters.storage_s3 import S3Storage
 
             return S3Storage(text)
         if parts.scheme == "file":
+            if parts.netloc not in ("", "localhost"):
+                raise UserError(f"storage '{text}' names the machine '{parts.netloc}': a folder here is file:///path.")
             return FolderStorage(Path(unquote(parts.path)))
         if "://" in text:
             raise UserError(f"storage '{text}' has the scheme '{parts.scheme}': give a folder or s3://bucket/prefix.")
@@ -312,10 +318,10 @@ def join(prefix: str, key: str) -> str:
 
 
 def checked_key(key: str) -> str:
-    """The key itself; a key that is absolute or leaves its root is a UserError."""
-    path = PurePosixPath(key)
-    if not key or path.is_absolute() or ".." in path.parts or "\\" in key or "\0" in key:
-        raise UserError(f"storage key '{key}' is not a relative path that stays inside its root.")
+    """The key itself; one that leaves its root, or names a file in another way than its path, is a UserError."""
+    unfit = any(part in ("", ".", "..") for part in key.rstrip("/").split("/"))
+    if unfit or "\\" in key or any(ord(letter) < 32 for letter in key):
+        raise UserError(f"storage key {key!r} is not a relative path that stays inside its root.")
     return key
 
 

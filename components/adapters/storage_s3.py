@@ -176,6 +176,8 @@ class S3Storage(Storage):
         found = self._call(prefix, lambda: [item for page in pages for item in page.get("Contents", [])])
         for item in sorted(found, key=lambda item: item["Key"]):
             key = item["Key"][len(self.prefix) :].lstrip("/")
+            if item["Key"].endswith("/"):
+                continue  # what consoles put there for a folder; it is no file
             yield StoredFile(key=key, size=item["Size"], etag=item["ETag"].strip('"'))
 
     def _transfer_all(self, jobs: Sequence[TransferJob], progress: Progress, *, upload: bool) -> None:

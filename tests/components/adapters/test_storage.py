@@ -104,7 +104,7 @@ def test_get_folder_leaves_exactly_what_is_stored(storage: Storage, tree: Path, 
     assert not list(tmp_path.glob(".back*"))
 
 
-@pytest.mark.parametrize("key", ["/etc/passwd", "a/../../b", "..", "", "a\\b"])
+@pytest.mark.parametrize("key", ["/etc/passwd", "a/../../b", "..", "", "a\\b", "a//b", "a/./b", "a\nb"])
 def test_keys_stay_inside(storage: Storage, key: str) -> None:
     with pytest.raises(UserError, match="not a relative path"):
         storage.write_bytes(key, b"")
@@ -115,6 +115,20 @@ def test_unknown_scheme_and_empty_bucket() -> None:
         Storage.from_url("gs://bucket/x")
     with pytest.raises(UserError, match="names no bucket"):
         Storage.from_url("s3:///x")
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("file://data/x", "names the machine 'data': a folder here is file:///path"),
+        ("s3://bucket/a#b", "holds '[?]' or '#'"),
+        ("s3://bucket/a?versionId=3", "holds '[?]' or '#'"),
+        (" ", "names nothing"),
+    ],
+)
+def test_an_address_of_which_a_part_would_be_left_out_is_refused(url: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        Storage.from_url(url)
 
 
 def test_file_url_is_the_folder(tmp_path: Path) -> None:

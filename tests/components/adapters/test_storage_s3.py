@@ -44,6 +44,15 @@ def test_a_probe_asks_once_and_writes_nothing(s3, store: S3Storage) -> None:
         Storage.from_url("s3://elsewhere/x").probe()
 
 
+def test_a_folder_that_a_console_made_is_no_file(s3, store: S3Storage, tmp_path: Path) -> None:
+    store.write_bytes("t/a", b"a")
+    for key in ("runs/", "runs/t/", "runs/t/empty/"):
+        s3.client.put_object(Bucket="artefacts", Key=key, Body=b"")
+    assert [file.key for file in store.list()] == ["t/a"]
+    store.get_folder("t", tmp_path / "t")
+    assert [path.name for path in (tmp_path / "t").rglob("*")] == ["a"]
+
+
 def test_cut_download_is_asked_again(s3, store: S3Storage, tmp_path: Path) -> None:
     data = bytes(range(256)) * 4000
     (tmp_path / "a").write_bytes(data)
