@@ -15,7 +15,7 @@ from components.adapters.versioning import Dvc
 from components.artifacts import Artifact, FileRecord, hash_file
 from components.exchange import DATA
 from pipelines.history import read_run
-from pipelines.versions.tags import Release, checkout, default_remote, find_release, scratch
+from pipelines.versions.tags import Release, apart, default_remote, find_release
 from pipelines.versions.targets import is_run, is_tag
 
 
@@ -98,7 +98,7 @@ class _OfRelease:
         return place
 
     def _pull(self, step: str, place: Path, wanted: Mapping[str, FileRecord]) -> None:
-        with checkout().worktree(self.release.commit, scratch("fetch")) as tree:
+        with apart(self.release.commit, "fetch") as tree:
             dvc = Dvc(tree.root)
             remote = self.remote or self.release.record["remote"] or default_remote()
             dvc.use(remote=remote, cache=state.home() / "dvc-cache")

@@ -20,8 +20,7 @@ from components.liveness import is_alive, is_held
 from components.servings import GONE_AFTER_SECONDS
 from model.errors import UserError
 from pipelines.history import known_runs, read_run
-from pipelines.versions.reproduction import ALIVE
-from pipelines.versions.tags import checkout, releases
+from pipelines.versions.tags import ALIVE, checkout, releases
 
 STEP, BUNDLE, EVALUATION, RUN, REPRODUCTION, CACHE = "step", "bundle", "evaluation", "run", "reproduction", "cache"
 ENDPOINT = "endpoint"  # the record of what one process served

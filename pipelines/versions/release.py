@@ -32,13 +32,13 @@ from pipelines.versions.tags import (
     RECORD,
     SCHEMA_VERSION,
     Release,
+    apart,
     check_chain,
     checkout,
     default_remote,
     digests,
     next_version,
     releases,
-    scratch,
     see_tag,
 )
 
@@ -191,7 +191,7 @@ def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any
         },
         "provenance": dict(made.provenance),
     }
-    with git.worktree("HEAD", scratch("release")) as tree:
+    with apart("HEAD", "release") as tree:
         _check_code(tree.root, made)
         figures: list[str] = []
         for step, artifact in made.artifacts.items():

@@ -49,10 +49,9 @@ from pipelines.versions.comparison_page import write_page
 from pipelines.versions.contents import OfHome, contents_of
 from pipelines.versions.differences import differences
 from pipelines.versions.release import DATA_STEPS
-from pipelines.versions.tags import check_chain, checkout
+from pipelines.versions.tags import ALIVE, check_chain, checkout
 from pipelines.versions.targets import Target
 
-ALIVE = "alive"  # a file in a reproduction's folder, locked while it goes on
 EXIT_CODES = {BITWISE: 0, TOLERANCE: 3, DIFFERENT: 4}
 # What would lead out of the reproduction: into the shared storage, the registry, or other code.
 _LEFT_OUT = ("LINGBOT_", "MLFLOW_", "PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "KFP_", "VIRTUAL_ENV")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
 from pipelines.versions.release import INGEST
-from pipelines.versions.tags import Release, checkout, fetch_artifacts, find_release, releases, scratch
+from pipelines.versions.tags import Release, apart, checkout, fetch_artifacts, find_release, releases
 
 if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion
@@ -39,7 +39,7 @@ class Tagged:
         wanted = {step: self.steps[step] for step in steps if step in self.steps}
         if not wanted:
             return
-        with checkout().worktree(self.release.commit, scratch("fetch")) as other:
+        with apart(self.release.commit, "fetch") as other:
             fetch_artifacts(self.release, other.root, list(wanted.values()), remote=remote)
             for step, name in wanted.items():
                 shutil.move(other.root / "artifacts" / name, tree / "artifacts" / step)

@@ -1,11 +1,13 @@
 """Releases by their tags: found, checked against being moved, and fetched with every byte checked."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ from components.adapters.storage import CorruptObject
 from components.adapters.versioning import Dvc, Git
 from components.artifacts import Artifact, FileRecord, hash_folder
 from components.exchange import DATA, import_artifact, read_export
+from components.liveness import is_held
 from components.steps import STEPS
 from model.errors import UserError, unknown_name
 
 RECORD = "release.json"
+ALIVE = "alive"  # a file that is locked while what it lies beside, or in, is being made
 SCHEMA_VERSION = 2  # 1 had no `contents`
 _TAG = re.compile(r"(data|exp)/([a-z0-9][a-z0-9_-]{0,63})-v([1-9]\d*)\Z")
 _SAID_COMMIT = re.compile(r"^commit ([0-9a-f]{40})$", re.MULTILINE)
@@ -145,7 +149,7 @@ def fetch_dataset(tag: str) -> Path:
     """
     release = find_release(tag)
     step = release.record["source"]
-    with checkout().worktree(release.commit, scratch("fetch")) as tree:
+    with apart(release.commit, "fetch") as tree:
         fetch_artifacts(release, tree.root, [step])
         artifact = import_artifact(tree.root / "artifacts" / step)
     return records.data_folder(artifact.step, artifact.fingerprint)
@@ -199,12 +203,28 @@ def digests(record: Mapping[str, Any]) -> dict[str, str]:
     return {STEPS[step].artifact: values["digest"] for step, values in record["steps"].items()}
 
 
-def scratch(purpose: str) -> Path:
-    """A folder beside the state, on the same disk; what a killed process left there is removed."""
-    place = state.make_home() / "worktrees" / f"{purpose}-{os.getpid()}"
-    if place.exists():
-        shutil.rmtree(place)
-    return place
+@contextlib.contextmanager
+def apart(commit: str, purpose: str) -> Iterator[Git]:
+    """A checkout of a commit beside the state, on the same disk, removed at the end.
+
+    Those of processes that were killed are removed first: each may hold a whole dataset.
+    """
+    folder = state.make_home() / "worktrees"
+    folder.mkdir(exist_ok=True)
+    for left in folder.glob("*/"):
+        mark = folder / f"{left.name}.{ALIVE}"
+        if not is_held(mark):
+            shutil.rmtree(left)
+            mark.unlink(missing_ok=True)
+    place = folder / f"{purpose}-{os.getpid()}"
+    mark = folder / f"{place.name}.{ALIVE}"
+    with mark.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the system lets go of it when this process dies, however it dies
+        try:
+            with checkout().worktree(commit, place) as tree:
+                yield tree
+        finally:
+            mark.unlink()
 
 
 def _tags_path() -> Path:

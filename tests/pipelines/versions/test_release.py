@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +187,33 @@ def test_an_interrupted_fetch_leaves_nothing(released, monkeypatch: pytest.Monke
     assert Git(released.root).run("worktree", "list").count("\n") == 0
     monkeypatch.setattr(pipelines.versions.tags.Dvc, "run", real)
     assert fetch_dataset("data/first-v1").exists(), "and the next fetch is whole"
+
+
+HOLD = """
+import time
+from pipelines.versions.tags import apart
+with apart("HEAD", "release") as tree:
+    print(tree.root, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_of_one_that_lives(released) -> None:
+    command = [sys.executable, "-c", HOLD]
+    with subprocess.Popen(
+        command, cwd=released.root, env=released.environment, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        tree = Path(holder.stdout.readline().strip())
+        try:
+            fetch_dataset("data/first-v1")
+            assert (tree / "dvc.yaml").exists(), "it goes on"
+        finally:
+            holder.kill()
+    assert tree.exists()
+    fetch_dataset("data/first-v1")
+    assert list((released.home / "worktrees").iterdir()) == []
+    assert Git(released.root).run("worktree", "list").count("\n") == 0
 
 
 def test_a_missing_object_is_caught(released) -> None:
