@@ -1,6 +1,7 @@
 """`lingbot trigger`: starts a run on a cluster when data arrives, once for each digest of a dataset."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from model.errors import UserError
     from pipelines.triggers.starting import start_when_settled, watch
 
-    if args.every <= 0:
+    if not 0 < args.every < math.inf:
         raise UserError(f"--every is {args.every:g}: it must be more than 0 seconds")
+    if args.action == "data" and not args.give_up >= 0:
+        raise UserError(f"--give-up is {args.give_up:g}: it must be 0 seconds or more")
     if args.action == "watch":
         if args.dry_run:
             return _dry_run(trigger, args.address)

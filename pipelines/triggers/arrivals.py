@@ -1,6 +1,7 @@
 """Datasets in a bucket: which there are, by what digest, and whether they have arrived whole and are at rest."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -79,8 +80,8 @@ class Debounce:
     """Holds datasets back until nothing of them has changed for a while: an upload is many files, and many notices."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if seconds < 0:
-            raise UserError(f"--settle is {seconds:g}: it must be 0 or more.")
+        if not 0 <= seconds < math.inf:
+            raise UserError(f"--settle is {seconds:g}: it must be 0 seconds or more.")
         self._seconds, self._clock = seconds, clock
         self._seen: dict[str, tuple[str, float]] = {}
 

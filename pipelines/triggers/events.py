@@ -23,10 +23,9 @@ def datasets_of(text: str) -> list[str]:
         UserError: it is no JSON, or nothing that is known.
     """
     try:
-        event = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"the notification is no JSON ({error}): pass it on as the bucket sent it.") from error
-    found = (dataset_of(bucket, key) for bucket, key in _objects(event))
+        found = [dataset_of(bucket, key) for bucket, key in _objects(_parsed(text))]
+    except RecursionError as error:
+        raise UserError("the notification is nested too deep: pass it on as the bucket sent it.") from error
     return list(dict.fromkeys(address for address in found if address is not None))
 
 
@@ -35,6 +34,23 @@ def dataset_of(bucket: str, key: str) -> str | None:
     parts = PurePosixPath(key).parts
     inside = [index for index, part in enumerate(parts[:-1]) if part in FOLDERS]
     return f"s3://{'/'.join((bucket, *parts[: inside[-1]]))}" if inside else None
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"the notification is no JSON ({error}): pass it on as the bucket sent it.") from error
+
+
+def _text(event: Any, *path: str) -> str:
+    """The text at a path of keys."""
+    value = event
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(value, str) or not value:
+        raise UserError(f"the notification has no text at {'.'.join(path)}: pass it on as the bucket sent it.")
+    return value
 
 
 def _objects(event: Any) -> Iterator[tuple[str, str]]:
@@ -46,7 +62,7 @@ def _objects(event: Any) -> Iterator[tuple[str, str]]:
         raise UserError(f"the notification holds {event!r}: it must be an object, as the bucket sent it.")
     for name in ("Message", "body"):  # of SNS and SQS: a notification as text
         if name in event:
-            yield from _objects(json.loads(event[name]) if isinstance(event[name], str) else event[name])
+            yield from _objects(_parsed(event[name]) if isinstance(event[name], str) else event[name])
             return
     for name in ("Records", "notification"):
         if name in event:
@@ -55,10 +71,10 @@ def _objects(event: Any) -> Iterator[tuple[str, str]]:
     if "s3" in event:
         if str(event.get("eventName", _CREATED)).removeprefix("s3:").startswith(_CREATED):
             # Keys of these are encoded as in a form.
-            yield event["s3"]["bucket"]["name"], unquote_plus(event["s3"]["object"]["key"])
+            yield _text(event, "s3", "bucket", "name"), unquote_plus(_text(event, "s3", "object", "key"))
     elif "detail" in event:
         if event.get("detail-type") == "Object Created":
-            yield event["detail"]["bucket"]["name"], event["detail"]["object"]["key"]
+            yield _text(event, "detail", "bucket", "name"), _text(event, "detail", "object", "key")
     elif event.get("Event") != "s3:TestEvent":
         raise UserError(
             f"the notification has {', '.join(sorted(event)) or 'nothing'}: it must have Records, notification "

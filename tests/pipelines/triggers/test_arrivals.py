@@ -78,5 +78,6 @@ def test_it_is_at_rest_when_nothing_changed_for_a_while() -> None:
     now = 119.0
     assert debounce.settled(seen("two")) == seen("two")
     assert Debounce(0.0).settled(seen("one")) == [], "once seen is not at rest"
-    with pytest.raises(UserError, match="--settle is -1: it must be 0 or more"):
-        Debounce(-1.0)
+    for wrong in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(UserError, match=f"--settle is {wrong:g}: it must be 0 seconds or more"):
+            Debounce(wrong)

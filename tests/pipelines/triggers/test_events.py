@@ -76,6 +76,13 @@ def test_what_is_no_new_object_names_none(event: Any) -> None:
         ("s3://robots/cubes", "the notification is no JSON .*: pass it on as the bucket sent it"),
         ('{"key": "cubes"}', "the notification has key: it must have Records, notification or detail"),
         ("3", "the notification holds 3: it must be an object"),
+        ('{"Records": [{"s3": {}}]}', "has no text at s3.bucket.name: pass it on as the bucket sent it"),
+        ('{"Records": [{"s3": {"bucket": "b", "object": {"key": "a"}}}]}', "has no text at s3.bucket.name"),
+        ('{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": 5}}}]}', "has no text at s3.object.key"),
+        ('{"detail-type": "Object Created", "detail": 3}', "has no text at detail.bucket.name"),
+        ('{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}}}', "has no text at detail.object.key"),
+        ('{"Message": "x"}', "the notification is no JSON"),
+        ("[" * 5000 + "]" * 5000, "is nested too deep"),
     ],
 )
 def test_what_is_no_notification(text: str, said: str) -> None:

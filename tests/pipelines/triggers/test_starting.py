@@ -183,6 +183,9 @@ def test_the_command_follows_a_run_that_another_process_started(
     assert main(["trigger", "data", "--event", event, "--allow-tags"]) == 0
     assert "about no dataset" in capsys.readouterr().out
     assert main(["trigger", "data", "--allow-tags"]) == 2
+    for option in ("--every", "--give-up"):  # nan: neither pauses nor ends
+        assert main(["trigger", "data", "s3://artefacts/cubes", "--allow-tags", option, "nan"]) == 2
+        assert f"{option} is nan: it must be" in capsys.readouterr().err
     assert main(["trigger", "tag", "data/cubes-v1", "--profile", "laptop"]) == 2
     assert "nothing waits for data: give one of a cluster" in capsys.readouterr().err
     assert len(kubeflow.runs) == 1
