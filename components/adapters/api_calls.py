@@ -27,6 +27,8 @@ CONNECT_SECONDS, READ_SECONDS = 10, 60
 ONCE = urllib3.Retry(total=0, redirect=False, respect_retry_after_header=False)
 _DENIED = (301, 302, 303, 307, 308, 401, 403)  # redirections lead to a page for people to log in
 _SOONEST_SECONDS = 60.0  # of Retry-After, which a proxy may overdo
+_TLS = ("CERTIFICATE_VERIFY_FAILED", "NO_CERTIFICATE_OR_CRL_FOUND", "WRONG_VERSION_NUMBER")  # ours or theirs is wrong
+_FILE_ERRORS = (FileNotFoundError, IsADirectoryError, PermissionError)  # of the file with certificates
 _QUIET_SECONDS = 5.0  # an API that was away for so long was restarted; then a person is told what is waited for
 
 
@@ -47,15 +49,15 @@ class Service:
     Attributes:
         name: in sentences, as "Kubeflow Pipelines".
         error: `ApiException` of its client.
-        away, denied, distrusted: what to do when it does not answer, refuses (401, 403, a redirection), or when its
-            certificate is not accepted.
+        away, denied, misaddressed: what to do when it does not answer, when it refuses (401, 403, a redirection), and
+            when its address or its certificate is wrong.
     """
 
     name: str
     error: type[Exception]
     away: str
     denied: str
-    distrusted: str
+    misaddressed: str
 
     @property
     def failures(self) -> tuple[type[Exception], ...]:
@@ -66,8 +68,8 @@ class Service:
         """What to raise for an error that does not pass: a sentence where the user can do something about it."""
         if isinstance(error, ApiError) and error.status in _DENIED:
             return UserError(f"{what}: {self.name} refuses it ({brief(error)}): {self.denied}.")
-        if distrust(error):
-            return UserError(f"{what}: {self.name} is not what it should be ({brief(error)}): {self.distrusted}.")
+        if misaddressed(error):
+            return UserError(f"{what}: {self.name} is not where it should be ({brief(error)}): {self.misaddressed}.")
         return error
 
 
@@ -146,7 +148,7 @@ class Caller:
         """The answer of a call that can be repeated without harm, repeated while its failure may pass.
 
         Raises:
-            UserError: the API refuses, is not the one that the certificate is for, or is away for too long.
+            UserError: the API refuses, its address or certificate is wrong, or it is away for too long.
             ApiException: another answer of the API, for the caller to judge.
         """
         backoff = self.backoff()
@@ -188,7 +190,7 @@ def passing(error: Exception) -> bool:
     """Whether an error of a call may be gone when it is tried again."""
     if isinstance(error, ApiError):
         return not error.status or error.status in (408, 429) or error.status >= 500
-    return not distrust(error)
+    return not misaddressed(error)
 
 
 def untouched(error: Exception) -> bool:
@@ -198,11 +200,14 @@ def untouched(error: Exception) -> bool:
     return isinstance(_cause(error), (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
 
 
-def distrust(error: Exception) -> bool:
-    """Whether the server has no TLS, or shows a certificate that is not accepted: the next attempt ends the same."""
+def misaddressed(error: Exception) -> bool:
+    """Whether an address is none, the server has no TLS, or its certificate or the file with ours is not accepted: the
+    next attempt would end the same."""
     cause = _cause(error)
-    inner = cause.args[0] if isinstance(cause, urllib3.exceptions.SSLError) and cause.args else cause
-    return isinstance(inner, ssl.SSLError) and inner.reason in ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+    if not isinstance(cause, urllib3.exceptions.SSLError):
+        return isinstance(cause, urllib3.exceptions.LocationValueError)
+    inner = cause.args[0] if cause.args else None
+    return inner.reason in _TLS if isinstance(inner, ssl.SSLError) else isinstance(inner, _FILE_ERRORS)
 
 
 def retry_after(error: Exception) -> float:

@@ -18,7 +18,7 @@ KUBERNETES = Service(
     error=ApiException,
     away="start the run again when it does: a job that goes on is found and followed",
     denied="ask for the permission, or log in again",
-    distrusted="correct `server` or `certificate-authority` of the cluster in the kubeconfig",
+    misaddressed="correct `server` or `certificate-authority` of the cluster in the kubeconfig",
 )
 
 

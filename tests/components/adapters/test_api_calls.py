@@ -87,14 +87,34 @@ def test_a_certificate_that_is_not_trusted_is_said_at_once(
 ) -> None:
     certify(server, tmp_path)
     caller, call = ask(server.url.replace("http:", "https:"))
-    with pytest.raises(UserError, match="asking: .* is not what it should be .*CERTIFICATE_VERIFY_FAILED.*: correct "):
+    with pytest.raises(UserError, match="asking: .* is not where it should be .*CERTIFICATE_VERIFY_FAILED.*: correct "):
         caller.read(call, "asking")
 
 
 @BOTH
 def test_a_server_without_tls_is_said_at_once(ask: Callable[..., Call], server: Server) -> None:
     caller, call = ask(server.url.replace("http:", "https:"))
-    with pytest.raises(UserError, match="is not what it should be .*WRONG_VERSION_NUMBER"):
+    with pytest.raises(UserError, match="is not where it should be .*WRONG_VERSION_NUMBER"):
+        caller.read(call, "asking")
+
+
+@BOTH
+@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), ("no certificate", "NO_CERTIFICATE_OR_CRL")])
+def test_a_file_with_no_certificate_is_said_at_once(
+    ask: Callable[..., Call], server: Server, tmp_path: Path, content: str | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    caller, call = ask(server.url.replace("http:", "https:"))
+    call.__self__.api_client.rest_client.pool_manager.connection_pool_kw["ca_certs"] = str(tmp_path / "ca.pem")
+    with pytest.raises(UserError, match=f"is not where it should be .*{says}.*: correct "):
+        caller.read(call, "asking")
+
+
+@BOTH
+def test_an_address_that_is_none_is_said_at_once(ask: Callable[..., Call]) -> None:
+    caller, call = ask("http://127.0.0.1:eight")
+    with pytest.raises(UserError, match="is not where it should be .*Failed to parse.*: correct "):
         caller.read(call, "asking")
 
 
