@@ -9,6 +9,7 @@ import email.utils
 import io
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -20,6 +21,7 @@ from model.errors import UserError
 ANSWER_TOKENS = 400
 IDLE_SECONDS = 4.0  # a connection at rest is left then: vLLM's server (uvicorn) closes it after 5
 OK = 200
+MOVED = (301, 302, 303, 307, 308)
 BUSY = 429
 LOCKED = (401, 403)
 MISSING = 404
@@ -59,7 +61,7 @@ class ChatEndpoint:
             raise Unreachable(f"{self._url} cannot be reached: {error.os_error.strerror or error}") from error
         except aiohttp.ClientError as error:
             raise Passing(f"{self._url} breaks the connection: {error or type(error).__name__}") from error
-        return self._read(response.status, response.headers.get("Retry-After", ""), content)
+        return self._read(response.status, response.headers, content)
 
     async def close(self) -> None:
         if self._opened is not None:
@@ -96,7 +98,7 @@ class ChatEndpoint:
             },
         }
 
-    def _read(self, status: int, retry_after: str, content: bytes) -> Reply:
+    def _read(self, status: int, headers: Mapping[str, str], content: bytes) -> Reply:
         if status in LOCKED:
             raise UserError(
                 f"{self._url} answers {status} to the key that was sent: set the environment variable that "
@@ -108,9 +110,17 @@ class ChatEndpoint:
                 "to the API's base URL, as in http://vlm:8000/v1, and annotate.model to a name that its /models lists."
             )
         if status in (BUSY, TIMED_OUT, TOO_EARLY) or status >= 500:
-            raise Passing(f"the endpoint answers {status}", retry_after=_seconds(retry_after))
+            raise Passing(f"the endpoint answers {status}", retry_after=_seconds(headers.get("Retry-After", "")))
+        if status in MOVED:
+            raise UserError(
+                f"{self._url} answers {status}, the API is at {headers.get('Location', 'no address that it tells')}: "
+                "set annotate.endpoint to its base URL there."
+            )
         if status != OK:
-            raise UserError(f"{self._url} refuses the request with {status}: {_sentence(content)}")
+            raise UserError(
+                f"{self._url} refuses the request with {status} ({_sentence(content)}): set annotate.frames and "
+                "annotate.frame_size to what the model takes, or serve it with room for more."
+            )
         try:
             answer = json.loads(content)
             text = answer["choices"][0]["message"]["content"] or ""  # null where the model said nothing

@@ -48,7 +48,7 @@ class ChatServer:
         self.answered: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
-        self.script: list[str | bytes] = []  # of the next requests: a fault, or the body of a reply as it is
+        self.script: list[str | bytes | web.Response] = []  # of the next requests: a fault, a reply or its body
         self.always: str | None = None  # a fault of every request
         self.nonsense_about: str | None = None  # requests whose text has this get prose without JSON
         self.most_at_once = 0
@@ -75,6 +75,8 @@ class ChatServer:
         if len(self.bodies) < 100:
             self.bodies.append(body)
         fault = self._fault()
+        if isinstance(fault, web.Response):
+            return fault
         if isinstance(fault, bytes):
             return web.Response(body=fault, content_type="application/json")
         if fault is not None:
@@ -113,7 +115,7 @@ class ChatServer:
             await asyncio.sleep(DRIP_SECONDS)
         return response
 
-    def _fault(self) -> str | bytes | None:
+    def _fault(self) -> str | bytes | web.Response | None:
         if self.script:
             return self.script.pop(0)
         if self.always is not None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 
 import pytest
+from aiohttp import web
 
 from components.annotate.chat_endpoint import ChatEndpoint
 from components.annotate.models import Passing, Reply
@@ -19,7 +20,7 @@ QUESTION = segment_question(
 )
 
 
-def reply_to(content: bytes) -> Reply:
+def reply_to(content: bytes | web.Response) -> Reply:
     server = ChatServer()
     server.script = [content]
 
@@ -58,6 +59,18 @@ def test_a_reply_that_is_no_chat_completion_may_pass(content: bytes) -> None:
 @pytest.mark.parametrize("usage", [b"", b', "usage": null', b', "usage": {}', b', "usage": {"prompt_tokens": null}'])
 def test_a_model_may_say_nothing_and_count_nothing(usage: bytes) -> None:
     assert reply_to(b'{"choices": [{"message": {"content": null}}]' + usage + b"}") == Reply(text="")
+
+
+def test_a_request_that_is_refused_says_why_and_what_may_help() -> None:
+    refusal = web.Response(status=400, text='{"message": "At most 1 image(s) may be provided"}')
+    with pytest.raises(UserError, match=r"with 400 \(.*At most 1 image.*\): set annotate.frames"):
+        reply_to(refusal)
+
+
+def test_an_api_that_moved_is_not_followed_and_named() -> None:
+    moved = web.Response(status=308, headers={"Location": "https://vlm.example/v1/chat/completions"})
+    with pytest.raises(UserError, match=r"answers 308, the API is at https://vlm.example/v1/chat/completions: set"):
+        reply_to(moved)
 
 
 def test_a_key_from_a_file_may_end_with_a_line_break(monkeypatch: pytest.MonkeyPatch) -> None:
