@@ -84,7 +84,12 @@ def test_a_file_alone_is_annotations_of_the_runs_dataset(ran: dict[str, Any], ma
 
 
 def test_runs_without_annotated_data_are_named(ran: dict[str, Any], said: Said) -> None:
-    unfinished = {**ran, "id": UNFINISHED, "status": "failed", "steps": ran["steps"][:1]}
+    unfinished = {
+        **ran,
+        "id": UNFINISHED,
+        "status": "failed",
+        "steps": [ran["steps"][0], {"name": "annotate", "status": "pending"}],
+    }
     state.write_json(state.run_folder(UNFINISHED) / "run.json", unfinished)
     for command in (["sample"], ["checkpoints"], ["export"]):
         assert (
@@ -95,6 +100,9 @@ def test_runs_without_annotated_data_are_named(ran: dict[str, Any], said: Said) 
     said()
     assert annotate_command("export", "--run", "20261123-010000-aaab", "--output", "studio") == 2
     assert RUN in said(), "the nearest name"
+    records.data_folder("annotate", "f" * 64).unlink()
+    assert annotate_command("sample", "--output", "gone.json", "--run", RUN) == 2
+    assert f"run {RUN} has no finished step 'annotate' here" in said(), "it was collected"
 
 
 @pytest.mark.parametrize(
