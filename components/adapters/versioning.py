@@ -74,6 +74,14 @@ class Git:
         if not self.is_checkout:
             raise UserError(f"{self.root} is no git checkout with a commit: clone the project to work with its tags.")
 
+    def require_identity(self) -> None:
+        """UserError unless git knows who commits here."""
+        if not self.succeeds("var", "GIT_COMMITTER_IDENT") or not self.succeeds("var", "GIT_AUTHOR_IDENT"):
+            raise UserError(
+                "git does not know who releases: `git config --global user.name NAME` and "
+                "`git config --global user.email ADDRESS` say it"
+            )
+
     def state(self, without: Sequence[str] = (), new_in: Sequence[str] = (".",)) -> CodeState:
         """Commit and difference to it of the working tree; files that git ignores, or below `without`, do not count,
         and files that git does not know count below `new_in` alone."""

@@ -157,10 +157,12 @@ def check_can_release(name: str) -> None:
     """What can be told before hours of work.
 
     Raises:
-        UserError: a name that no tag can have, no git checkout, or a step whose code is in no commit.
+        UserError: a name that no tag can have, no git checkout or identity, or a step whose code is in no commit.
     """
     _checked_name(name)
-    changed = set(checkout().state().changed)
+    git = checkout()
+    git.require_identity()
+    changed = set(git.state().changed)
     sources = Sources()
     for step in STEPS.values():
         edited = sorted(changed.intersection(sources.closure(step.module)))
@@ -172,6 +174,7 @@ def check_can_release(name: str) -> None:
 
 
 def _release(git: Git, kind: str, name: str, made: Made, extra: Mapping[str, Any], remote: str | None) -> Release:
+    git.require_identity()
     tag = f"{kind}/{name}-v{next_version(git, kind, name)}"
     address = remote or default_remote()
     record = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from components.adapters.versioning import Git
 from components.artifacts import FileRecord
 from components.exchange import read_export
 from model.errors import UserError
-from pipelines.versions.release import made_by_run, record_experiment, release_data
+from pipelines.versions.release import check_can_release, made_by_run, record_experiment, release_data
 from pipelines.versions.tags import fetch_artifacts, fetch_dataset, find_release
 from tests.pipelines.versions.conftest import commit, lingbot
 
@@ -266,6 +267,20 @@ def test_code_that_is_in_no_commit_is_refused(released) -> None:
         release_data("other", made_by_run("last"))
     assert Git(released.root).tags("data/*").keys() == {"data/first-v1"}
     assert list((released.home / "worktrees").iterdir()) == []
+
+
+def test_who_releases_is_asked_before_the_work(released, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    monkeypatch.setenv("EMAIL", "")
+    Git(released.root).run("config", "user.useConfigOnly", "true")  # or a host with a domain lets git guess
+    made = made_by_run("last")
+    for release in (lambda: check_can_release("other"), lambda: release_data("other", made)):
+        with pytest.raises(UserError, match=r"git does not know who releases: `git config --global user.name NAME`"):
+            release()
+    assert not list((released.home / "worktrees").glob("*"))
 
 
 def test_names_unknown_tags_and_unfinished_runs(released) -> None:
