@@ -20,7 +20,7 @@ EXECUTION = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingParameters:
-    """What pretraining and fine-tuning have in common. Those with a default here mean, in order:
+    """What pretraining and fine-tuning have in common. params.yaml says what each means; beyond that:
 
     Attributes:
         accumulate: micro-batches that a process takes one after another in a step; `batch_size` is that of the step.
@@ -45,22 +45,22 @@ class TrainingParameters:
     """
 
     steps: int
-    batch_size: int
-    draws: int
+    batch_size: int = 32
+    draws: int = 4
     learning_rate: float
     warmup_steps: int
-    average_decay: float
-    early_share: float
-    early_fraction: float
-    state_dropout: float
-    state_noise: float
-    saturation: float
-    crop: float
-    view_dropout: float
-    precision: str
-    save_every: int
-    unreadable_samples: int
-    seed: int
+    average_decay: float = 0.99
+    early_share: float = 0.25
+    early_fraction: float = 0.35
+    state_dropout: float = 0.5
+    state_noise: float = 0.05
+    saturation: float = 0.0
+    crop: float = 0.0
+    view_dropout: float = 0.0
+    precision: str = "auto"
+    save_every: int = 100
+    unreadable_samples: int = 0
+    seed: int = 0
     accumulate: int = 1
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     backbone_rate: float = 1.0

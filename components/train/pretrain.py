@@ -44,22 +44,8 @@ class Parameters(TrainingParameters):
     depth_weight: float = 0.2
     goal_weight: float = 1.0
     steps: int = 600
-    batch_size: int = 32
-    draws: int = 4
     learning_rate: float = 1e-3
     warmup_steps: int = 50
-    average_decay: float = 0.99
-    early_share: float = 0.25
-    early_fraction: float = 0.35
-    state_dropout: float = 0.5
-    state_noise: float = 0.05
-    saturation: float = 0.0
-    crop: float = 0.0
-    view_dropout: float = 0.0
-    precision: str = "auto"
-    save_every: int = 100
-    unreadable_samples: int = 0
-    seed: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
