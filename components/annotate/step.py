@@ -30,6 +30,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         UserError: the dataset, the quarantine list or the reviewed file cannot be read; the episode and column are
             named. With a model also: it cannot be asked, or too many episodes got no text.
     """
+    from components.annotate.cutting import settings_of
     from model.data.annotations import FAILED, write_annotations
     from model.data.lerobot import LeRobotDataset
     from model.data.quarantine import read_quarantine
@@ -38,6 +39,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
 
     dataset = LeRobotDataset.open(inputs["dataset"])
     robot = find_robot(dataset.info)
+    settings = settings_of(robot.id, parameters)
     quarantined = read_quarantine(inputs["verdict"])
     episodes = [episode.index for episode in dataset.episodes if episode.index not in quarantined]
     accepted = accepted_episodes(parameters.reviewed, dataset)
@@ -49,7 +51,7 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
         for episode in cut_anew:
             arrays = dataset.arrays(episode)
             segments[episode] = segment_episode(
-                arrays.state, arrays.action, dataset.info.fps, robot, arrays.eef_pose, settings=parameters
+                arrays.state, arrays.action, dataset.info.fps, robot, arrays.eef_pose, settings=settings
             )
             rows.extend(template_rows(episode, arrays.task, segments[episode]))
             yield episode

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from components.annotate import step
+from components.annotate.cutting import ROBOTS, settings_of
 from components.annotate.sentences import arm_name, sub_task, task_object
 from model.data.annotations import read_annotations, write_annotations
 from model.data.lerobot_writer import LeRobotWriter
-from model.data.segmentation import ACTIONS, AtomicSegment, Part
+from model.data.segmentation import ACTIONS, AtomicSegment, Part, SegmentationSettings
 from model.errors import UserError
 from model.progress import Silent
-from model.robots import load_robot
+from model.robots import load_robot, robot_ids
 
 ALOHA = load_robot("aloha_sim")
 
@@ -143,6 +145,22 @@ def test_real_humanoid_data_is_annotated(shared: Path, inputs: dict[str, Path], 
         assert of_it[closing]["sub_task"] == "close the right hand", episode
         assert {"reach", "approach"} & set(names[:closing]) and names[closing + 1] == "carry", episode
         assert set(names) <= {"approach", "reach", "close gripper", "carry", "hold", "wait", "retract"}, episode
+
+
+def test_a_robot_has_parameters_of_its_own(shared: Path, tmp_path: Path) -> None:
+    settings = settings_of("unitree_g1_inspire", step.Parameters(dip=0.4))
+    assert (settings.smooth_seconds, settings.dip) == (0.2, 0.4)
+    assert settings_of("unitree_g1_inspire", step.Parameters(smooth_seconds=0.1)).smooth_seconds == 0.1
+    assert settings_of("aloha_sim", step.Parameters()) == SegmentationSettings()
+    for robot, values in yaml.safe_load(ROBOTS.read_text()).items():
+        assert robot in robot_ids() and SegmentationSettings(**values), robot
+    (tmp_path / "verdict").mkdir()
+    (tmp_path / "verdict/quarantine.yaml").write_text(
+        "".join(f"- {{episode: {e}, rule: r, evidence: {{}}}}\n" for e in range(100) if e != 1)
+    )
+    inputs = {"dataset": shared / "datasets/g1_inspire_bottle", "verdict": tmp_path / "verdict"}
+    assert step.run(inputs, tmp_path, step.Parameters(), Silent())["segments"] == 5
+    assert step.run(inputs, tmp_path, step.Parameters(smooth_seconds=0.06), Silent())["segments"] > 10
 
 
 def test_broken_inputs_are_named(inputs: dict[str, Path], tmp_path: Path) -> None:

@@ -120,8 +120,8 @@ def test_an_episode_counts_when_both_have_accepted_all_of_it() -> None:
 def test_segments_that_overlap_or_leave_the_episode_are_named() -> None:
     with pytest.raises(UserError, match="episode 2 has a segment from frame 0 to 20 and one from 19"):
         by_episode(accepted(2, (0, 20, "reach"), (19, 30, "lift")))
-    with pytest.raises(UserError, match="FIRST: episode 0 has a segment to frame 60, the dataset has 50"):
-        compare(accepted(0, *PICK), accepted(0, *PICK), {0: 50}, FPS)
+    with pytest.raises(UserError, match="FIRST: episode 0 has a segment to frame 60, the dataset has 59"):
+        compare(accepted(0, *PICK), accepted(0, *PICK), {0: 59}, FPS)
 
 
 def test_what_both_say_is_accepted_half_way_and_the_rest_is_disputed() -> None:
