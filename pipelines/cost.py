@@ -163,6 +163,7 @@ def jobs_of(parameters: Mapping[str, Any]) -> Reserved:
 def cost_on_cluster(
     times: Iterable[tuple[str, str, float]],
     profile: Profile,
+    prices: Prices,
     jobs: Mapping[str, Reserved],
     stored: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
@@ -171,6 +172,7 @@ def cost_on_cluster(
     Args:
         times: name (`evaluate@2` for one of several), status and seconds of each step that ran or was reused.
         profile: that it was submitted with.
+        prices: see `load_prices`.
         jobs: step -> what it launches beside its own pod.
         stored: name -> bytes of what it made, where that is known.
     """
@@ -185,7 +187,7 @@ def cost_on_cluster(
             used = _reserved(seconds, pod) + _reserved(seconds, jobs.get(step, Reserved()))
         made = None if status == "cached" else used
         steps.append(StepUse(name=name, status=status, used=used, made=made, bytes=(stored or {}).get(name)))
-    return cost(steps, load_prices(profile.prices), RESERVED)
+    return cost(steps, prices, RESERVED)
 
 
 def _attempts(events: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:

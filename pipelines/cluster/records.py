@@ -13,7 +13,7 @@ from model.errors import UserError
 Object = dict[str, Any]
 
 FILE = "cluster.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 1 had neither prices nor jobs: they were read when a run had ended
 _SHORTEST = 6  # characters of Kubeflow's id that name a run
 # Of a run as Kubeflow calls it -> as runs here are called.
 STATUS = {

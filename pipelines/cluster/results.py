@@ -8,12 +8,11 @@ have labels here and rounds of a loop there: what became of each is told by what
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
-from components import records, state
+from components import records, state, typed
 from components.artifacts import Artifact
-from components.code_version import code_version
+from components.code_version import Sources
 from components.execution import plan_fingerprint
 from components.provenance_files import read_for_run
 from components.steps import Step, maker
@@ -21,7 +20,7 @@ from model.errors import UserError
 from pipelines.cluster.following import Ended
 from pipelines.cluster.records import STATUS
 from pipelines.cluster.steps import duration_of
-from pipelines.cost import cost_on_cluster, jobs_of
+from pipelines.cost import Prices, Reserved, cost_on_cluster, jobs_of, load_prices
 from pipelines.parameters import recorded_parameters
 from pipelines.profile import Profile
 from pipelines.shape import run_steps
@@ -40,7 +39,7 @@ def read_results(
     Raises:
         UserError: the storage cannot be read.
     """
-    version = cache(code_version)
+    version = Sources().version
     made: dict[str, Artifact] = {}
     with _storage(storage):
         for step in steps:
@@ -71,7 +70,11 @@ def conclude(record: Mapping[str, Any], ended: Ended) -> tuple[dict[str, Any], l
         else:
             if ended.code == 0 and not made:
                 said.append(f"its results are in {profile.storage.url}; this checkout holds other code than made them")
-    jobs = {step.name: jobs_of(values[step.task]) for step in steps}
+    if "prices" in record:
+        prices = typed.read(Prices, record["prices"], "the prices of the run")
+        jobs = {step: typed.read(Reserved, job, "the jobs of the run") for step, job in record["jobs"].items()}
+    else:
+        prices, jobs = load_prices(profile.prices), {step.name: jobs_of(values[step.task]) for step in steps}
     times = [
         (found.name, found.status, found.seconds or 0.0) for found in ended.steps.states if found.status != "waiting"
     ]
@@ -81,7 +84,7 @@ def conclude(record: Mapping[str, Any], ended: Ended) -> tuple[dict[str, Any], l
         "seconds": duration_of(ended.run),
         "error": _error(ended),
         "steps": [_entry(step, values[step.task], ended, made.get(step.task)) for step in steps],
-        "cost": cost_on_cluster(times, profile, jobs, {task: artifact.size for task, artifact in made.items()}),
+        "cost": cost_on_cluster(times, profile, prices, jobs, {task: artifact.size for task, artifact in made.items()}),
     }
     state.write_json(state.run_folder(record["id"]) / "summary.json", summary_values(concluded))
     shown = {**concluded, "provenance": made_from, "served": None, "twin": None, "report": None}

@@ -1,5 +1,6 @@
 """One run on a cluster, seen from the machine that starts it: compiled, submitted once, followed to its end."""
 
+import dataclasses
 import hashlib
 import sys
 import time
@@ -20,6 +21,7 @@ from pipelines.cluster.following import STOPPED, end_lines, follow
 from pipelines.cluster.results import conclude
 from pipelines.cluster.submission import run_key, submit_once
 from pipelines.compile import compile_pipeline
+from pipelines.cost import Reserved, jobs_of, load_prices
 from pipelines.parameters import RunParameters
 from pipelines.profile import Profile
 from pipelines.shape import run_steps, source_of
@@ -50,7 +52,8 @@ class ClusterRun:
             stream: for what a person sees.
 
         Raises:
-            UserError: a parameter names a file of this machine, or no address of Kubeflow is known.
+            UserError: a parameter names a file of this machine, no address of Kubeflow is known, or the prices of the
+                profile cannot be read.
         """
         check_places(parameters, pipeline, profile)
         self.kfp = kfp or connect(experiment=profile.experiment, service_account=profile.service_account)
@@ -74,6 +77,8 @@ class ClusterRun:
             "link": "",
             "experiment": self.kfp.experiment,
             "profile": profile.to_json(),
+            "prices": dataclasses.asdict(load_prices(profile.prices)),
+            "jobs": {step: dataclasses.asdict(job) for step, job in self._jobs().items()},
             "preset": parameters.preset,
             "seed": parameters.seed,
             "steps": [],
@@ -121,6 +126,16 @@ class ClusterRun:
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
+
+    def _jobs(self) -> dict[str, Reserved]:
+        """Step -> what it launches beside its own pod. Settings that lie where only pods see them are said."""
+        jobs = {}
+        for name in dict.fromkeys(step.name for step in run_steps(self.pipeline, self.parameters)[0]):
+            try:
+                jobs[name] = jobs_of(self.parameters.steps[name])
+            except UserError as error:
+                self.say(f"what '{name}' launches will not be in the cost of the run: {error}")
+        return jobs
 
     def _publish(self, run_id: str) -> None:
         """Keeps what the run was made from where its steps find it: the register step tells it to the registry."""

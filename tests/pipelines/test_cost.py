@@ -85,12 +85,10 @@ def test_a_reused_step_costs_nothing_now_and_says_what_it_cost(home: None, price
     assert unknown["made"] is None
 
 
-def test_pods_cost_what_they_reserve(prices: Any, tmp_path: Path) -> None:
-    import dataclasses
-
-    profile = dataclasses.replace(load_profile("h100"), prices=str(tmp_path / "prices.yaml"))
+def test_pods_cost_what_they_reserve(prices: Any) -> None:
+    profile = load_profile("h100")
     times = [("collect", "done", 3600.0), ("pretrain", "done", 1800.0), ("pack", "cached", 0.0)]
-    found = cost_on_cluster(times, profile, {}, {"collect": 10**9})
+    found = cost_on_cluster(times, profile, prices, {}, {"collect": 10**9})
     assert found["storage"] == {"bytes": 10**9, "money_a_month": 0.5}
     collect, pretrain, pack = found["steps"]
     assert (collect["cpu_hours"], collect["money"]) == (32.0, 3.2)
@@ -142,7 +140,7 @@ def test_prices_are_checked(tmp_path: Path, change: str, message: str) -> None:
 def test_example_prices_cover_the_example_profiles() -> None:
     prices = load_prices()
     for name in ("cluster", "h100"):
-        found = cost_on_cluster([("pretrain", "done", 60.0), ("pack", "done", 60.0)], load_profile(name), {})
+        found = cost_on_cluster([("pretrain", "done", 60.0), ("pack", "done", 60.0)], load_profile(name), prices, {})
         assert not found["without_price"] and found["total"]["money"] > 0
     assert money(0.004, prices.currency) == "under 0.01 USD"
 
