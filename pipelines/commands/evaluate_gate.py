@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         extra = [name for name, value in given.items() if value is not None]
         if extra:
             raise UserError(f"--verify takes the policy from the verdict: leave out {', '.join(extra)}")
-        stored = _read_json(args.verify)
+        stored = _read_json(args.verify, "a verdict that `lingbot evaluate gate --output` wrote")
         verify(stored, inputs)
         print(f"{args.verify} is the gate's verdict on these inputs: {'passed' if stored['promote'] else 'refused'}")
         return 0 if stored["promote"] else NOT_PROMOTED
@@ -64,21 +64,23 @@ def _evidence(path: Path) -> tuple[bytes, bytes | None]:
     file = path / "evaluation.json" if path.is_dir() else path
     if not file.is_file():
         raise UserError(f"{file} is not a file: give the evaluation.json of an evaluate step")
+    if "bundle_digest" not in _read_json(file, "the evaluation.json of an evaluate step"):
+        raise UserError(f"{file} names no bundle that it is of: give the evaluation.json of an evaluate step")
     trials = file.with_name("trials.jsonl")
     return file.read_bytes(), trials.read_bytes() if trials.is_file() else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path, wanted: str) -> dict[str, Any]:
     import json
 
     from model.errors import UserError
 
     if not path.is_file():
-        raise UserError(f"{path} is not a file: give a verdict that `lingbot evaluate gate --output` wrote")
+        raise UserError(f"{path} is not a file: give {wanted}")
     try:
         values = json.loads(path.read_bytes())
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): give a verdict of the gate") from error
+        raise UserError(f"{path} is not JSON ({error}): give {wanted}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is a {type(values).__name__}: give a verdict of the gate")
+        raise UserError(f"{path} is a {type(values).__name__}: give {wanted}")
     return values

@@ -90,3 +90,12 @@ def test_what_is_no_verdict_is_named(candidate, tmp_path, capsys, text, message)
 def test_what_is_no_evaluation_is_named(tmp_path, capsys):
     assert gate(tmp_path) == 2
     assert "evaluation.json is not a file: give the evaluation.json of an evaluate step" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("text", "message"), [("{}", "names no bundle that it is of"), ("[]", "is a list")])
+def test_what_is_no_evaluation_is_not_judged(text, message, tmp_path, capsys):
+    """A file of another kind was refused as evidence: a wrong path read as a policy that is not good enough."""
+    path = tmp_path / "verdict.json"
+    path.write_text(text)
+    assert gate(path) == 2
+    assert message in (said := capsys.readouterr().err) and "give the evaluation.json of an evaluate step" in said
