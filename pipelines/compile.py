@@ -6,6 +6,7 @@ from pathlib import Path
 from model.errors import UserError
 from pipelines import ir
 from pipelines.parameters import RunParameters
+from pipelines.places import check_places
 from pipelines.profile import Profile
 from pipelines.sdk import import_kfp
 from pipelines.shape import MAIN, STUDY, run_steps, source_of
@@ -18,8 +19,11 @@ def compile_pipeline(parameters: RunParameters, profile: Profile, folder: Path, 
     collects, `demonstrations_to_policy_ingest.yaml` ingests. Equal arguments and equal code give equal bytes.
 
     Raises:
-        UserError: the folder cannot be written to, the parameters give no such study, or Kubeflow would not take it.
+        UserError: the folder cannot be written to, a parameter names a file of this machine for a pod, the parameters
+            give no such study, or Kubeflow would not take it.
     """
+    if profile.runner == "cluster":
+        check_places(parameters, pipeline, profile)
     import_kfp()
     from pipelines import demonstrations_to_policy, study
 

@@ -5,14 +5,12 @@ import hashlib
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TextIO
 
 from components import state
 from components.adapters.storage import Storage
 from components.provenance import provenance
 from components.provenance_files import publish_for_run, write_for_run
-from components.steps import STEPS
 from model.errors import UserError
 from pipelines import ir
 from pipelines.cluster import records
@@ -23,6 +21,7 @@ from pipelines.cluster.submission import run_key, submit_once
 from pipelines.compile import compile_pipeline
 from pipelines.cost import Reserved, jobs_of, load_prices
 from pipelines.parameters import RunParameters
+from pipelines.places import check_places
 from pipelines.profile import Profile
 from pipelines.shape import run_steps, source_of
 
@@ -147,19 +146,3 @@ class ClusterRun:
             publish_for_run(run_id, self.provenance, Storage.from_url(url))
         except UserError as error:
             self.say(f"  its provenance stays here, in {self.folder}: {error}")
-
-
-def check_places(parameters: RunParameters, pipeline: str, profile: Profile) -> None:
-    """UserError when a parameter names a file that pods will not see."""
-    shared = profile.storage.mount if profile.storage.mode == "claim" else None
-    for step in run_steps(pipeline, parameters)[0]:
-        table = STEPS[step.name]
-        for name in (*table.sources, *table.listings):
-            value = parameters.steps[step.name].get(name) or ""
-            if "://" in value or not Path(value).is_absolute() or not Path(value).exists():
-                continue
-            if shared is None or not Path(value).is_relative_to(shared):
-                raise UserError(
-                    f"{step.name}.{name} is '{value}', a file of this machine, which pods do not see: put it at "
-                    f"s3://bucket/prefix" + (f" or on the claim below {shared}" if shared else "")
-                )

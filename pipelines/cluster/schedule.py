@@ -22,7 +22,6 @@ from pipelines import ir
 from pipelines.cluster.api import Kubeflow, explain
 from pipelines.cluster.cron import kubeflow_cron
 from pipelines.cluster.once import KEY, Claims, described, description_of, experiment_id, single
-from pipelines.cluster.run import check_places
 from pipelines.cluster.submission import run_key
 from pipelines.compile import compile_pipeline
 from pipelines.parameters import RunParameters
@@ -39,7 +38,6 @@ def add(kfp: Kubeflow, name: str, cron: str, pipeline: str, parameters: RunParam
     """
     if not _NAME.fullmatch(name):
         raise UserError(f"--name '{name}' is no name of a schedule: letters, digits, dashes and dots, at most 63")
-    check_places(parameters, pipeline, profile)
     when = kubeflow_cron(cron)
     with tempfile.TemporaryDirectory() as folder:
         package = compile_pipeline(parameters, profile, Path(folder), pipeline)

@@ -83,6 +83,14 @@ def test_images_by_tag_are_refused_by_role_and_taken_when_that_is_said(
     assert [path.stem for path in output.iterdir()] == ["study"]
 
 
+def test_a_file_of_this_machine_is_none_for_a_pod(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "cubes").mkdir()
+    command = ["compile", PIPELINES[0], "--allow-tags", "--output", str(tmp_path), "--dataset", str(tmp_path / "cubes")]
+    assert main(command) == 2
+    assert "ingest.dataset is '" in (said := capsys.readouterr().err) and "which pods do not see" in said
+    assert main([*command, "--profile", "laptop"]) == 0
+
+
 def test_a_laptop_has_no_images_to_name(tmp_path: Path) -> None:
     assert main(["compile", PIPELINES[0], "--profile", "laptop", "--output", str(tmp_path)]) == 0
 
