@@ -84,9 +84,9 @@ def describe_motion(robot: "Robot", arrays: "EpisodeArrays", start: int, end: in
         if arrays.eef_pose is not None and arm.name in ("left", "right"):
             x, y, z = (arrays.eef_pose[last] - arrays.eef_pose[start])[arm.position] / CENTIMETRE
             parts.append(f"its hand by x {x:+.0f}, y {y:+.0f}, z {z:+.0f} cm")
-        if arm.gripper is not None:
-            opening = robot.opening(arm.gripper, arrays.action[[start, last], arm.gripper])
-            parts.append(f"its gripper went from {opening[0]:.0%} to {opening[1]:.0%} open")
+        opening = arm.opening(robot, arrays.action)
+        if opening is not None:
+            parts.append(f"its {arm.tool} went from {opening[start]:.0%} to {opening[last]:.0%} open")
         lines.append(", ".join(parts))
     return "; ".join(lines) + "."
 

@@ -1,19 +1,22 @@
 """What a model is shown: pictures of the right frames, no larger than asked for, each decoded once."""
 
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from components.annotate.evidence import FrameSettings, episode_questions
+from components.annotate.evidence import FrameSettings, describe_motion, episode_questions
 from components.annotate.prompts import Frame, Question
 from components.annotate.vocabulary import Vocabulary
 from model.data.lerobot import LeRobotDataset
 from model.data.segmentation import AtomicSegment, SegmentationSettings, segment_episode
+from model.robots import find_robot
 from tests.components.annotate.recordings import ALOHA, FPS, write_picks
 
 EPISODE, PIXELS = 1, 32
@@ -46,6 +49,15 @@ def test_pictures_are_of_the_times_that_they_say(dataset: LeRobotDataset) -> Non
         number = round(frame.seconds * FPS)
         red, green, blue = picture(frame).reshape(-1, 3).mean(0)
         assert abs(red - number * 4 % 256) < 6 and abs(green - EPISODE * 37) < 6 and blue < 10  # as write_picks paints
+
+
+def test_the_joints_tell_what_a_hand_did(shared: Path) -> None:
+    humanoid = LeRobotDataset.open(shared / "datasets/g1_inspire_bottle")
+    told = describe_motion(find_robot(humanoid.info), humanoid.arrays(1), 170, 190, humanoid.info.fps)
+    left, right = told.split("; ")
+    assert "hand" not in left, "it hardly moves"
+    found = re.search(r"its hand went from (\d+)% to (\d+)% open", right)
+    assert found and int(found[1]) > 50 and int(found[2]) < 10, told
 
 
 @pytest.mark.parametrize(("size", "expected"), [(448, PIXELS), (PIXELS, PIXELS), (20, 20)])

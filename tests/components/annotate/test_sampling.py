@@ -137,6 +137,12 @@ def test_what_is_not_reviewed_widens_the_interval() -> None:
     assert part["rates"]["any"]["low"] == 0 and part["rates"]["any"]["high"] > whole["rates"]["any"]["high"]
 
 
+def test_segments_without_a_text_of_the_model_are_reviewed_too() -> None:
+    rows = [one | {"review_state": "failed"} if one["episode"] == 1 else one for one in machine(3)]
+    sample = draw_sample(rows, least=0, control=12, seed=0)
+    assert sample["population"] == 12 and {one["episode"] for one in sample["control"]} == {0, 1, 2}
+
+
 def test_the_commands_draw_and_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, rows = write_picks(tmp_path / "dataset", 8, cameras=("cam_high",)), machine(8)
     write_annotations(tmp_path, rows)
