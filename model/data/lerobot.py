@@ -18,6 +18,7 @@ from model.data.arrow import to_numpy
 from model.data.bad_samples import SampleError
 from model.data.chunks import action_chunks
 from model.data.files import DatasetFiles, FileSystem
+from model.data.lerobot_episodes import read_episodes
 from model.data.lerobot_layout import (
     IMAGE_PREFIX,
     Clip,
@@ -25,11 +26,10 @@ from model.data.lerobot_layout import (
     Episode,
     Remark,
     is_instruction,
-    read_episodes,
     read_info,
-    read_parquet,
     read_tasks,
 )
+from model.data.lerobot_metadata import read_parquet
 from model.data.video import Video, VideoError, decode_image
 from model.errors import UserError, unknown_name
 

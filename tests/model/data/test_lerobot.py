@@ -123,6 +123,15 @@ def test_broken_metadata_names_file_and_key(broken: Path) -> None:
     edit_json(info, fps=0)
     with pytest.raises(UserError, match=r"meta/info.json: fps is 0. It must be a positive number"):
         LeRobotDataset.open(broken)
+    for value in ("NaN", "Infinity"):  # as Python's json writes them
+        info.write_text(whole.replace('"fps": 10', f'"fps": {value}'))
+        with pytest.raises(UserError, match=r"fps is (nan|inf). It must be a positive number"):
+            LeRobotDataset.open(broken)
+    info.write_text(whole)
+    features = json.loads(whole)["features"]
+    edit_json(info, features=features | {"action": {"dtype": "float32", "shape": None}})
+    with pytest.raises(UserError, match=r"feature 'action' has shape None. It must be a list of whole numbers"):
+        LeRobotDataset.open(broken)
     info.write_text(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"meta/info.json is not valid JSON"):
         LeRobotDataset.open(broken)
@@ -133,6 +142,15 @@ def test_broken_metadata_names_file_and_key(broken: Path) -> None:
     (broken / "meta/episodes.jsonl").unlink()
     with pytest.raises(UserError, match=r"meta/episodes.jsonl is missing"):
         LeRobotDataset.open(broken)
+
+
+def test_an_episode_without_its_times_in_a_shared_video_is_named(tmp_path: Path) -> None:
+    root = write_dataset(tmp_path / "set", "v3.0")
+    (path,) = (root / "meta/episodes").rglob("*.parquet")
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns([f"videos/{KEYS[0]}/to_timestamp"]), path)
+    with pytest.raises(UserError, match=r"meta/episodes: episode 0 lies from 0.0 to None in videos/.*Give both times"):
+        LeRobotDataset.open(root)
 
 
 def rewrite(root: Path, key: str, change: object, episode: int = 1) -> None:
