@@ -117,6 +117,13 @@ def test_an_episode_counts_when_both_have_accepted_all_of_it() -> None:
         compare(accepted(1, *PICK), second[3:], LENGTHS, FPS)
 
 
+def test_there_is_an_interval_from_five_episodes_on() -> None:
+    episode = {("reach", "reach"): 9, ("lift", "reach"): 1, ("lift", "lift"): 5}
+    for episodes, has in ((4, False), (5, True)):
+        found = cohen_kappa([episode] * episodes)
+        assert found is not None and (found.low is not None) == has, episodes
+
+
 def test_segments_that_overlap_or_leave_the_episode_are_named() -> None:
     with pytest.raises(UserError, match="episode 2 has a segment from frame 0 to 20 and one from 19"):
         by_episode(accepted(2, (0, 20, "reach"), (19, 30, "lift")))
