@@ -119,6 +119,8 @@ def _route(
 ) -> Routing:
     by_number = {version.version: version for version in versions}
     now = standing(entries)
+    if not versions and now.champion is None:
+        raise NotPromoted(f"model {model} has no version: `lingbot models list` shows what is registered; name one")
     if held is None and now.champion is None:
         raise NotPromoted(
             f"model {model} has no alias '{alias}': promote a version first (lingbot models promote VERSION)"

@@ -22,6 +22,7 @@ from components.endpoint.service import Service
 from components.endpoint.tracing import Tracer
 from components.endpoint.websocket import Connections
 
+OPENPI_PATH = "/v1/realtime/robot/openpi"  # vLLM-Omni's clients connect to it
 _TRANSPORT = "http"
 logger = logging.getLogger("lingbot.endpoint")
 
@@ -119,7 +120,7 @@ def create_app(
         return JSONResponse({"status": "draining"}, status_code=202)
 
     @app.websocket("/")
-    @app.websocket("/v1/realtime/robot/openpi")
+    @app.websocket(OPENPI_PATH)
     async def robot(socket: WebSocket) -> None:
         try:
             door.enter(socket)
@@ -127,6 +128,12 @@ def create_app(
             await (serving if keys is None else serve_while(partial(door.admits, socket), socket, serving))
         except Refused as refusal:
             await socket.send_denial_response(_refusal(refusal))
+
+    @app.websocket("/{path:path}")
+    async def nobody(socket: WebSocket, path: str) -> None:
+        """Unasked, starlette would answer 403, which sends people to look for a key."""
+        refusal = NotServed(f"there is no websocket at /{path[:80]}: connect to /, or to {OPENPI_PATH}")
+        await socket.send_denial_response(_refusal(refusal))
 
     app.include_router(kserve_router(service, door))
     app.add_exception_handler(Refused, _on_refusal)

@@ -77,7 +77,10 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     try:
         entries = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{KEYS_VARIABLE} {path} cannot be read as a list of keys: {error}") from error
+        raise UserError(
+            f"{KEYS_VARIABLE} {path} cannot be read as a list of keys ({error}): name the file that `lingbot keys add` "
+            "wrote, or restore it"
+        ) from error
     if not isinstance(entries, list):
         raise UserError(f"{KEYS_VARIABLE} {path} cannot be read: it must be a list of {{name, sha256, scopes}}")
     try:

@@ -47,9 +47,14 @@ def read():
     return read_routing(MODEL, "champion")
 
 
-def test_nobody_is_promoted_yet(home):
+def test_nobody_is_registered_yet(home):
+    with pytest.raises(NotPromoted, match=f"{MODEL} has no version: `lingbot models list` shows what is"):
+        read()
+
+
+def test_nobody_is_promoted_yet(versions):
     with pytest.raises(NotPromoted, match="promote a version first"):
-        read_routing(MODEL, "champion")
+        read()
 
 
 def test_the_champion_alone(versions):

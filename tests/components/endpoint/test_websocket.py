@@ -10,6 +10,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from components.endpoint.codec import pack
+from lingbot_client import ClientError, PolicyClient
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/realtime/robot/openpi"])
@@ -236,3 +237,12 @@ def test_two_processes_may_share_an_address_and_one_hands_over_to_the_other(star
                 assert "draining" not in newcomer.ask(observation)
         assert client.ask(observation)["draining"] is True
     assert len(new.service.served.bundle.seen) == 10
+
+
+def test_another_path_or_tls_is_no_question_of_keys_or_certificates(start, slow_bundle):
+    server = start(slow_bundle())
+    sentence = "HTTP 404 .*there is no websocket at /v1/infer: connect to /, or to /v1/realtime/robot/openpi"
+    with pytest.raises(ClientError, match=sentence):
+        PolicyClient(f"ws://{server.host}/v1/infer")
+    with pytest.raises(ClientError, match=r"does not speak our TLS \(WRONG_VERSION_NUMBER\): write ws://"):
+        PolicyClient(f"wss://{server.host}")

@@ -53,6 +53,7 @@ class PolicyClient:
 
     Raises:
         ServerAway, NotAllowed, ContractMismatch
+        ValueError: an address or a key that is none.
     """
 
     def __init__(
@@ -124,7 +125,10 @@ class PolicyClient:
             ServerAway, NoReply: it did not answer.
             VersionChanged: another version answered than the episode began with.
             BadReply: what it answered cannot be executed.
+            ValueError: a deadline that is no time from now.
         """
+        if deadline is not None and not 0 < deadline < math.inf:
+            raise ValueError(f"deadline {deadline} must be seconds from now, over 0")
         extra: dict[str, Any] = {}
         if self._ours:
             extra["episode_id"] = self._episode

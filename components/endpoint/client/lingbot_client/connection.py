@@ -47,6 +47,13 @@ class Address:
     key: str = ""
     tls: ssl.SSLContext | None = None
 
+    def __post_init__(self) -> None:
+        if not all("!" <= character <= "~" for character in self.key):
+            raise ValueError(
+                "the key has a space, a line break or another character that no key has: give it as `lingbot keys add` "
+                "printed it"
+            )
+
     def open(self, seconds: float) -> "Connection":
         """Connects and reads the first frame, all in `seconds`.
 
@@ -72,10 +79,16 @@ class Address:
                 greeting = socket.recv(timeout=seconds)
             except InvalidStatus as refusal:
                 raise _denied(self.url, refusal) from refusal
-            except ssl.SSLError as error:
+            except ssl.SSLCertVerificationError as error:
                 raise ClientError(
                     f"{self.url} cannot be trusted ({error.reason or error}): name the certificate that signed its own "
                     "with SSL_CERT_FILE or tls="
+                ) from error
+            except ssl.SSLEOFError as error:  # as when a server restarts
+                raise Lost(f"{type(error).__name__}: {error}") from error
+            except ssl.SSLError as error:
+                raise ClientError(
+                    f"{self.url} does not speak our TLS ({error.reason or error}): write ws:// where it has none"
                 ) from error
             except (OSError, TimeoutError, WebSocketException) as error:
                 raise Lost(f"{type(error).__name__}: {error}") from error
@@ -105,7 +118,7 @@ class Connection:
             self._socket.send(frame)
             return self._socket.recv(timeout=seconds)
         except TimeoutError as error:
-            raise NoReply(f"no reply within {seconds:.1f} s") from error
+            raise NoReply(f"no reply within {seconds:.3g} s") from error
         except ConnectionClosed as closed:
             code = closed.rcvd.code if closed.rcvd is not None else 1006
             reason = closed.rcvd.reason if closed.rcvd is not None else "the connection was lost"

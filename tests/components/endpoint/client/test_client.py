@@ -291,3 +291,23 @@ def test_an_address_that_is_none_is_said(url):
 def test_an_http_address_is_taken_for_the_websocket_behind_it():
     with scripted() as script, PolicyClient(script.url.replace("ws://", "http://"), backoff=QUICK) as robot:
         robot.infer(LOOK)
+
+
+@pytest.mark.parametrize("key", ["lbk_secret\n", "lbk secret", "schl\u00fcssel"])
+def test_a_key_that_cannot_be_one_is_said_at_once_and_not_shown(key):
+    with pytest.raises(ValueError, match="as `lingbot keys add` printed it") as error:
+        PolicyClient("ws://127.0.0.1:1", key=key)
+    assert key.strip() not in str(error.value)
+
+
+@pytest.mark.parametrize("deadline", [0, -1, float("nan"), float("inf")])
+def test_a_deadline_is_a_time_from_now(deadline):
+    with scripted() as script, client(script) as robot:
+        with pytest.raises(ValueError, match="over 0"):
+            robot.infer(LOOK, deadline=deadline)
+        assert script.messages == []
+
+
+def test_a_server_that_goes_within_the_handshake_of_tls_is_looked_for_again():
+    with scripted() as script, pytest.raises(ServerAway, match="cannot be reached"):
+        PolicyClient(script.url.replace("ws://", "wss://"), backoff=Backoff(first=0.01, most=0.05, patience=0.2))
