@@ -79,6 +79,7 @@ def execute(
         with records.lock(step.name, identity, lambda holder: progress.message(f"waiting for process {holder}")):
             found = _finished(step, identity, run_id, progress)
             if found is not None:
+                records.publish(found)  # an attempt may have failed at that, or have known of no storage
                 progress.event("end", status="cached", **meter.read())
                 return found
             folders = {name: _trusted(artifact, run_id) for name, artifact in inputs.items()}

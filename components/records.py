@@ -107,9 +107,9 @@ def fetch(artifact: Artifact) -> Path:
 
 
 def publish(artifact: Artifact) -> None:
-    """Copies a finished step to the shared storage, if there is one: files first, manifest last."""
+    """Copies a finished step to the shared storage, if there is one and it lacks it: files first, manifest last."""
     storage = open_storage()
-    if storage is None:
+    if storage is None or storage.exists(f"{_prefix(artifact)}/manifest.json"):
         return
     storage.put_folder(data_folder(artifact.step, artifact.fingerprint), f"{_prefix(artifact)}/data")
     storage.write_bytes(f"{_prefix(artifact)}/manifest.json", artifact.to_bytes())

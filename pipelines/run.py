@@ -158,6 +158,7 @@ class LocalRun:
         states = [StepState(planned.step.task) for planned in plan]
         for step, planned in zip(states, plan, strict=True):
             assert planned.artifact is not None
+            records.publish(planned.artifact)
             step.status, step.seconds, step.fingerprint = "cached", 0.0, planned.artifact.fingerprint
         self.say("every step is reused")
         self._take_states(states)

@@ -269,6 +269,26 @@ def test_finished_steps_are_shared_through_storage(monkeypatch, tmp_path):
     assert (module.ran, reading.ran) == (1, 1)
 
 
+def test_what_could_not_be_published_is_published_when_it_is_reused(monkeypatch, tmp_path):
+    from components.adapters.storage import Storage
+
+    def away(*_, **__):
+        raise UserError("the storage is away")
+
+    shared = tmp_path / "shared"
+    monkeypatch.setenv("LINGBOT_STORAGE", str(shared))
+    step, module = make_step("source")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="the storage is away"):
+        patch.setattr(Storage, "put_folder", away)
+        run(step)
+    made = run(step)
+    assert module.ran == 1, "it was finished, and only not published"
+    stored = shared / "steps/source" / made.fingerprint
+    assert (stored / "manifest.json").read_bytes() == made.to_bytes() and (stored / "data/a.txt").exists()
+    monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "another machine"))
+    assert run(step) == made and module.ran == 1
+
+
 def test_changed_bytes_in_storage_are_not_taken(monkeypatch, tmp_path):
     monkeypatch.setenv("LINGBOT_STORAGE", str(tmp_path / "shared"))
     step, _ = make_step("source")
