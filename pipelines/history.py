@@ -67,8 +67,11 @@ def _unknown(run_id: str, here: list[str]) -> UserError:
 
 
 def print_list(limit: int, as_json: bool) -> None:
-    """The runs of this machine: those that ran here, and those that were started on a cluster from here."""
-    local, clusters = known_runs(), cluster_records.known()
+    """The runs of this machine: those that ran here, and those that were started on a cluster from here.
+
+    No cluster is asked: of a run that nobody followed to its end from here, what it was last seen as is shown as such.
+    """
+    local, clusters, unseen = known_runs(), cluster_records.known(), False
     if not local and not clusters and not as_json:
         print(f"nothing has run yet below {state.home()}: start with `lingbot run`")
     for run_id in sorted([*local, *clusters], reverse=True)[:limit]:
@@ -86,11 +89,15 @@ def print_list(limit: int, as_json: bool) -> None:
             rest = "  dirty" if run["provenance"]["code"]["dirty"] else ""
         else:
             steps, rest = "on cluster", f"  {run['run'] or 'not known to be submitted'}"
+            if run["status"] == "running":
+                run["status"], unseen = "running?", True
         started = time.strftime("%Y-%m-%d %H:%M", time.localtime(run["started"]))
         print(
             f"{run['id']}  {started}  {run['status']:10}  {steps:>11}  {duration(run['seconds']):>12}  "
             f"{run['preset']:6}  {run['pipeline']}{rest}"
         )
+    if unseen:
+        print("running? was not followed to its end from here: `lingbot runs show RUN` asks its cluster")
 
 
 def print_run(run_id: str, as_json: bool) -> None:

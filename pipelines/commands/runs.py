@@ -47,8 +47,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
+    from model.errors import UserError
     from pipelines.profile import load_profile
 
+    if args.limit < 1:
+        raise UserError(f"--limit is {args.limit}: it must be 1 or more")
     profile = load_profile(args.profile)
     if profile.runner == "cluster":
         from pipelines.cluster.api import connect

@@ -196,6 +196,7 @@ def test_an_action_typed_as_a_command_is_told_where_it_is(name, found, capsys):
         (["step", "pakc"], "Did you mean 'pack'"),
         (["step", "pack"], "run `lingbot step validate` first|run `lingbot step collect` first"),
         (["runs", "show", "last"], "nothing has run yet"),
+        (["runs", "list", "--limit", "-1"], "--limit is -1: it must be 1 or more"),
     ],
 )
 def test_mistakes_are_answered_in_one_line_with_code_2(arguments, message, capsys, monkeypatch, tmp_path):

@@ -136,13 +136,19 @@ def test_lists_of_here_and_of_the_cluster(
     other = submit_once(run_key("demonstrations_to_policy", {"by": "a trigger"}), package, kfp=kfp)
     capsys.readouterr()
     assert lingbot("runs", "list") == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    line, hint = capsys.readouterr().out.splitlines()
     assert line.startswith(started) and line.endswith(kubeflow.runs[0]["run_id"])
+    assert "  running?  " in line and hint.startswith("running? was not followed to its end from here")
     assert lingbot("runs", "list", "--profile", "here.yaml") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [other, kubeflow.runs[0]["run_id"]], "newest first"
     assert lingbot("runs", "list", "--profile", "here.yaml", "--limit", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["run_id"] == other
+    kubeflow.release()
+    assert lingbot("runs", "watch", started) == 0
+    capsys.readouterr()
+    assert lingbot("runs", "list") == 0
+    assert "  done  " in (said := capsys.readouterr().out) and "running?" not in said
 
 
 def test_a_run_that_is_nowhere(lingbot: Lingbot, capsys: pytest.CaptureFixture[str]) -> None:
