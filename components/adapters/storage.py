@@ -264,7 +264,7 @@ def _keep_only(wanted: Mapping[str, Any], folder: Path, *, unfinished: bool) -> 
 
 @contextmanager
 def disk_errors(target: Path) -> Iterator[None]:
-    """A full or read-only disk below `target` is a UserError."""
+    """A full or read-only disk below `target`, or a file in place of a folder above it, is a UserError."""
     try:
         yield
     except OSError as error:
@@ -274,6 +274,8 @@ def disk_errors(target: Path) -> Iterator[None]:
             ) from error
         if error.errno in (errno.EACCES, errno.EROFS):
             raise UserError(f"{target} cannot be written: give this user write access to {target.parent}.") from error
+        if error.errno == errno.ENOTDIR:
+            raise UserError(f"{target} cannot be written: something above it is a file; name a folder.") from error
         raise
 
 

@@ -179,6 +179,14 @@ def test_full_disk_is_one_sentence(tree: Path, tmp_path: Path, monkeypatch: pyte
     assert contents(tmp_path / "store") == {}, "no half file is left"
 
 
+def test_a_file_in_place_of_a_folder_is_one_sentence(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file")
+    store = FolderStorage(tmp_path / "store")
+    for write in (lambda: store.put_folder(tree, "d/e"), lambda: store.write_bytes("d/e/k", b"1")):
+        with pytest.raises(UserError, match=r"store/d/e/.* cannot be written: something above it is a file; name a"):
+            write()
+
+
 def test_list_leaves_out_files_on_their_way(tmp_path: Path) -> None:
     store = FolderStorage(tmp_path)
     store.write_bytes("a", b"1")
