@@ -44,17 +44,26 @@ def test_the_share_outside_of_the_most_frequent_by_hand() -> None:
     actions = segments(TRAIN, {"lift cup": 5, "push cup": 3, "fold shirt": 1, "cut pear": 1})
     actions += segments(TEST, {"lift cup": 6, "fold shirt": 2, "zip bag": 1})
     actions += segments(TEST, {"zip bag": 4}, robot="agibot_g1", task="pack")
+    actions += segments(TEST, {"push cup": 1}, robot="agibot_g1", task="push")  # seen in training, by the other robot
     found = measure(actions, most_frequent=2)
     assert found.top == {"lift cup", "push cup"}
     rows = {(one.robot, one.task): one for one in found.coverage}
-    assert list(rows) == [("", ""), ("agibot_g1", ""), ("agibot_g1", "pack"), ("agilex", ""), ("agilex", "tidy up")]
+    assert list(rows) == [
+        ("", ""),
+        ("agibot_g1", ""),
+        ("agibot_g1", "pack"),
+        ("agibot_g1", "push"),
+        ("agilex", ""),
+        ("agilex", "tidy up"),
+    ]
     everything, agibot = rows["", ""], rows["agibot_g1", "pack"]
     assert (everything.train_segments, everything.train_actions) == (10, 4)
-    assert (everything.test_segments, everything.test_actions) == (13, 3)
-    assert everything.outside_share == pytest.approx(2 / 3)  # fold shirt and zip bag
-    assert everything.outside_segment_share == pytest.approx(7 / 13)
+    assert (everything.test_segments, everything.test_actions) == (14, 4)
+    assert everything.outside_share == pytest.approx(2 / 4)  # fold shirt and zip bag
+    assert everything.outside_segment_share == pytest.approx(7 / 14)
     assert everything.unseen == 1  # zip bag
     assert (agibot.train_segments, agibot.outside_share, agibot.unseen) == (0, 1.0, 1)
+    assert rows["agibot_g1", ""].unseen == 1 and rows["agibot_g1", "push"].unseen == 0
     assert measure(actions, most_frequent=3).coverage[0].outside == 2  # of equals the first of the alphabet: cut pear
     with pytest.raises(UserError, match="no annotated segment is in the training set"):
         measure(segments(TEST, {"lift cup": 1}))
