@@ -36,6 +36,17 @@ def test_what_most_demonstrations_do_in_one_order_are_the_checkpoints() -> None:
     assert drawn(PICK, PICK, PICK[:2], PICK[:2], PICK[:2], min_share=0.4)[2] == "lift the cube"
 
 
+def test_the_longest_sequence_in_common_is_found_whatever_comes_first() -> None:
+    """An action out of its place costs itself alone, at the beginning as at the end."""
+    early, late = ["push", *PICK], [*PICK, "push"]
+    for others in (early, late):
+        assert drawn(early, late, others, min_share=1.0) == [
+            "reach the cube",
+            "close gripper the cube",
+            "lift the cube",
+        ]
+
+
 def test_an_action_that_comes_twice_has_two_names() -> None:
     again = [*PICK, "open gripper", *PICK]
     assert drawn(again, again, again)[4:] == ["reach the cube (2)", "close gripper the cube (2)", "lift the cube (2)"]
