@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-SEEK_BEYOND = 8  # frames: decoding fewer than this is cheaper than a seek, which flushes the decoder
+SEEK_BEYOND = 8  # frames: reading on over fewer is cheaper than a seek, which flushes the decoder
 
 
 class VideoError(Exception):
