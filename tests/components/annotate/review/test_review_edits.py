@@ -63,6 +63,12 @@ def test_accepting_records_who_and_when_and_nothing_else() -> None:
     assert first == {**KNOWN[0], "review_state": "accepted", "reviewer": "kim", "reviewed_at": NOW}
 
 
+def test_equal_words_keep_the_source_of_the_segment_that_they_lie_in() -> None:
+    known = [row(0, 20, "wait"), row(30, 50, "wait", source="anna")]
+    first, second = settled([said(known[0], end=18), said(known[1], start=28)], known)
+    assert (first["source"], second["source"]) == ("template", "anna")
+
+
 def test_what_was_so_before_is_so_again_with_its_record() -> None:
     earlier = row(0, 30, "approach", source="model@1")
     first, *_ = settled([said(earlier), said(KNOWN[2])], [*KNOWN, earlier])
