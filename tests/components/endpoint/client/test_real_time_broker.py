@@ -82,7 +82,9 @@ def test_the_robot_moves_on_while_it_is_asked_and_switches_where_the_answer_goes
     assert told["look"] and told["inference_delay"] == 2
     np.testing.assert_array_equal(told["prev_chunk_left_over"][:, 0], [104, 105, 106, 107, 108, 109])
     arrives(policy, broker)
-    assert play(3, broker) == [105, 202, 203] and broker.due, "rows 0 and 1 of the answer are those that went on"
+    before = broker.reply
+    assert play(1, broker) == [105] and broker.reply is before, "what was told to be executed meanwhile is"
+    assert play(2, broker) == [202, 203] and broker.due, "rows 0 and 1 of the answer are those that went on"
     assert play(1, broker) == [204]
     np.testing.assert_array_equal(policy.told()["prev_chunk_left_over"][:, 0], np.arange(204, 210))
 
