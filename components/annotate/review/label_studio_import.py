@@ -86,7 +86,8 @@ def _labelled(number: int, task: Mapping[str, Any], annotator: str) -> Labelled:
         )
     if not submitted:
         return known
-    last = max(submitted, key=lambda each: str(each.get("updated_at") or ""))
+    times = [_time(episode, each.get("updated_at") or each.get("created_at")) for each in submitted]
+    now, last = max(zip(times, submitted, strict=True), key=lambda one: one[0])
     return Labelled(
         episode=episode,
         length=known.length,
@@ -94,7 +95,7 @@ def _labelled(number: int, task: Mapping[str, Any], annotator: str) -> Labelled:
         rows=rows,
         segments=_segments(episode, last.get("result") or (), rows),
         reviewer=_name(last),
-        now=_time(episode, last.get("updated_at") or last.get("created_at")),
+        now=now,
     )
 
 

@@ -191,6 +191,23 @@ def test_of_several_annotators_one_is_chosen() -> None:
     assert one.reviewer == "lee@example.org"
 
 
+def test_of_several_submissions_of_one_person_the_last_counts() -> None:
+    """The last by the clock: their times may be of several zones."""
+    (task,) = exported({4: rows_of_two()})
+    done = submitted(task)
+    (later,) = submitted(task)["annotations"]
+    for entry in later["result"]:
+        if entry["type"] == "timelinelabels":
+            entry["value"]["timelinelabels"] = ["push"]
+    done["annotations"][0]["updated_at"] = "2026-11-23T04:30:00+02:00"
+    later["updated_at"] = "2026-11-23T03:00:00Z"
+    for order in ([0, 1], [1, 0]):
+        both = [done["annotations"][0], later]
+        (one,) = read_tasks([done | {"annotations": [both[place] for place in order]}])
+        assert [row["atomic_action"] for row in settled(one)] == ["push", "push"]
+        assert one.now == "2026-11-23T03:00:00+00:00"
+
+
 def broken(change: Any) -> Any:
     (task,) = exported({4: rows_of_two()})
     done = submitted(task)
