@@ -20,6 +20,7 @@ class GatedPolicy:
     def __init__(self, rows=10):
         self.rows, self.asked, self.resets, self.real_time = rows, 0, 0, True
         self._seen, self._gate, self.error = queue.Queue(), threading.Semaphore(1), None
+        self._inside = False
 
     def let(self):
         self._gate.release()
@@ -32,7 +33,9 @@ class GatedPolicy:
         self.asked += 1
         number = self.asked
         self._seen.put(message)
+        self._inside = True
         assert self._gate.acquire(timeout=LIMIT)
+        self._inside = False
         if self.error is not None:
             raise self.error
         chunk = 100.0 * number + np.arange(self.rows, dtype=np.float32)[:, None]
@@ -42,6 +45,7 @@ class GatedPolicy:
         return {"actions": chunk}
 
     def reset(self, episode_id=""):
+        assert not self._inside, "a client is asked by one thread at a time"
         self.resets += 1
 
 
@@ -136,7 +140,7 @@ def test_after_an_error_the_chunk_goes_on_and_is_gone_on_from(policy, play):
 def test_a_reset_gives_up_the_chunk_and_the_answer_that_is_under_way(policy, play):
     broker = RealTimeBroker(policy, execute_steps=4)
     play(5, broker)
-    policy.let()
+    threading.Timer(0.05, policy.let).start()
     broker.reset()
     assert policy.resets == 1 and broker.reply is None and broker.due
     policy.let()
