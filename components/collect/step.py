@@ -21,6 +21,7 @@ FIRST_SEED = 1_000_000
 """Evaluation draws its scenes from the seeds below; no demonstration shows one of those."""
 SEEDS_A_COLLECTION = 1_000_000
 SCRATCH = ".scratch"
+EPISODES_A_WORKER = 4  # fewer are not worth another process, whose start takes as long as two
 COLLECTION_FILE = "meta/collection.json"
 
 
@@ -90,12 +91,12 @@ def run(inputs: Mapping[str, Path], output: Path, parameters: Parameters, progre
     """
     scratch = output / SCRATCH
     recordings = plan(parameters, scratch)
-    workers = min(cores(), parameters.episodes)
     started = time.monotonic()
     finished = sum(recording.done for recording in recordings)
     missing = [recording for recording in recordings if not recording.done]
+    workers = max(1, min(cores(), -(-len(missing) // EPISODES_A_WORKER)))
     progress.message(
-        f"recording {len(missing)} episodes with {workers} workers"
+        f"recording {len(missing)} episodes {'in this process' if workers == 1 else f'with {workers} workers'}"
         + (f", {finished} are there from before" if finished else "")
     )
     for count in _record_all(missing, workers):

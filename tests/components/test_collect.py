@@ -45,10 +45,14 @@ def collect(folder: Path, parameters: Parameters = SMALL, progress: Silent | Non
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With as many workers as there are cores."""
+    """With two workers."""
     folder = tmp_path_factory.mktemp("collect") / "dataset"
     watch = Watch()
-    summary = collect(folder, progress=watch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "cores", lambda: 2)
+        patch.setattr(step, "EPISODES_A_WORKER", 1)
+        summary = collect(folder, progress=watch)
+    assert watch.messages[0] == "recording 3 episodes with 2 workers"
     assert [done for done, _ in watch.updates] == [1, 2, 3] and watch.updates[-1] == (3, 3)
     assert summary["episodes"] == 3 and summary["failed_attempts"] == {"lift_right": 0, "lift_left": 0}
     assert not (folder / SCRATCH).exists()
@@ -92,9 +96,10 @@ def test_the_video_shows_the_scene(collected: Path) -> None:
             assert np.abs(metres - frames[index]["depth"][camera]).max() <= 0.000501
 
 
-def test_one_worker_gives_the_same_bytes(collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "cores", lambda: 1)
-    collect(tmp_path / "again")
+def test_one_worker_gives_the_same_bytes(collected: Path, tmp_path: Path) -> None:
+    watch = Watch()
+    collect(tmp_path / "again", progress=watch)
+    assert watch.messages[0] == "recording 3 episodes in this process", "so few are not worth a second process"
     assert digests(tmp_path / "again") == digests(collected)
 
 
@@ -103,8 +108,10 @@ def test_a_killed_collection_goes_on_where_it_was(collected: Path, tmp_path: Pat
     folder = tmp_path / "killed"
     folder.mkdir()
     code = (
-        "import sys; from pathlib import Path; from components.collect.step import run, Parameters\n"
+        "import sys; from pathlib import Path; from components.collect import step\n"
+        "from components.collect.step import run, Parameters\n"
         "from model.progress import Silent\n"
+        "step.cores, step.EPISODES_A_WORKER = lambda: 2, 1\n"
         "if __name__ == '__main__':\n"
         "    run({}, Path(sys.argv[1]), Parameters(episodes=3, image_size=64), Silent())\n"
     )
