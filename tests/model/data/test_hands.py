@@ -83,6 +83,7 @@ def test_what_is_let_go_on_the_way_is_not_carried_any_more() -> None:
 def test_a_gripper_that_opens_again_at_once_has_held_nothing() -> None:
     opening = ramp((0, 1.0), (20, 1.0), (21, 0.0), (24, 0.0), (25, 1.0), (60, 1.0), (61, 0.0), (90, 0.0), (91, 1.0))
     assert turns_of(opening, 10) == [(61, CLOSE), (91, OPEN)]
+    assert turns_of(opening, 5) == turns_of(opening, 10) and turns_of(opening, 4) == turns_of(opening, 2)
     assert turns_of(opening, 2) == [(21, CLOSE), (25, OPEN), (61, CLOSE), (91, OPEN)]
     assert turns_of(None, 10) == []
 
