@@ -232,13 +232,27 @@ class Dvc:
         return settings
 
     def use(self, *, remote: str, cache: Path) -> None:
-        """Settings of this checkout alone (`.dvc/config.local`): where the data lies, and that pulls are verified."""
-        from dvc.config import Config
+        """Settings of this checkout alone (`.dvc/config.local`): where the data lies, and that pulls are verified.
 
-        with Config(dvc_dir=str(self.root / ".dvc")).edit("local") as settings:
-            settings["core"]["remote"] = "storage"
-            settings["remote"]["storage"] = {"url": remote, "verify": True}
-            settings["cache"] = {"dir": str(cache), "type": ["reflink", "hardlink", "copy"]}
+        Raises:
+            UserError: DVC cannot write such an address down.
+        """
+        from dvc.config import Config
+        from dvc.config_schema import RelPath
+
+        # DVC writes its settings in ASCII. Folders are therefore written relative to them, so that a checkout below
+        # a name with an umlaut works.
+        address = remote if "://" in remote else RelPath(remote)
+        try:
+            with Config(dvc_dir=str(self.root / ".dvc")).edit("local") as settings:
+                settings["core"]["remote"] = "storage"
+                settings["remote"]["storage"] = {"url": address, "verify": True}
+                settings["cache"] = {"dir": RelPath(str(cache)), "type": ["reflink", "hardlink", "copy"]}
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"DVC cannot write down the address of its remote, {remote}, or of its cache, {cache}: name folders "
+                "with ASCII letters alone, with --remote and LINGBOT_HOME"
+            ) from error
 
 
 def run_tool(command: Sequence[str], root: Path, *, environment: Mapping[str, str] | None = None) -> str:

@@ -16,7 +16,7 @@ def git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Git:
         monkeypatch.setenv(f"GIT_{role}_NAME", "Test")
         monkeypatch.setenv(f"GIT_{role}_EMAIL", "test@example.invalid")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    git = Git(tmp_path / "repo")
+    git = Git(tmp_path / "a réposi tory")
     git.root.mkdir()
     git.run("init", "-q", "-b", "main")
     (git.root / ".gitignore").write_text("ignored\n")
@@ -122,6 +122,9 @@ def test_dvc_round_trip_and_a_flipped_byte_in_the_remote(git: Git, tmp_path: Pat
     assert dvc.remote_url() is None
     dvc.use(remote=str(tmp_path / "remote"), cache=tmp_path / "cache")
     assert dvc.remote_url() == str(tmp_path / "remote")
+    with pytest.raises(UserError, match="DVC cannot write down the address of its remote, /rémote, or of its cache"):
+        dvc.use(remote="/rémote", cache=tmp_path / "cache")
+    dvc.use(remote=str(tmp_path / "remote"), cache=tmp_path / "cache")
     (git.root / "data").mkdir()
     (git.root / "data" / "a.json").write_text(json.dumps([1, 2, 3]))
     dvc.run("add", "-q", "data")
