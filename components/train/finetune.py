@@ -148,7 +148,7 @@ def model_card(
     pretrained = f"- Pretrained on a mixture: {beside}.\n" if mixture else ""
     told = (
         (parameters.sub_task_share, "of the annotated samples by their sub-task"),
-        (parameters.task_text_share, "of the others by what was annotated for their whole episode"),
+        (parameters.task_text_share, "of those that keep their task by what was annotated for the whole episode"),
     )
     shares = ", ".join(f"{share:.0%} {which}" for share, which in told if share)
     instructions = f"- Instructions: {shares}.\n" if shares else ""

@@ -51,7 +51,9 @@ def test_the_policy_has_room_for_the_longest_sub_task_and_learns_from_them(
         tuned[told] = load_file(output / "bundle/model.safetensors")
         card = (output / "bundle/MODEL_CARD.md").read_text()
         assert ("100% of the annotated samples by their sub-task." in card) == (told == "sub_task")
-        assert ("100% of the others by what was annotated for their whole episode." in card) == (told == "task_text")
+        assert ("100% of those that keep their task by what was annotated for the whole episode." in card) == (
+            told == "task_text"
+        )
     for told in ("sub_task", "task_text"):
         assert any((tuned["task"][name] != tuned[told][name]).any() for name in tuned["task"]), told
 
