@@ -8,11 +8,12 @@ import pytest
 import yaml
 
 from components.launch.settings import load_settings
+from pipelines.cluster.api import _TOKEN as TOKEN
 from pipelines.profile import load_profile
 from tests.k8s import coherence
 from tests.k8s.generated import SETTINGS
 from tests.k8s.manifests import K8S, OVERLAYS, Object, build, find, of_kind, pods
-from tests.k8s.policy import PROBES, Rule
+from tests.k8s.policy import PROBES, Rule, references
 
 Change = Callable[[list[Object]], Any]
 STORE = {
@@ -178,6 +179,40 @@ def test_in_production_a_replica_has_a_gpu_and_may_run_where_they_are() -> None:
     pod = find(build("prod"), "Deployment", "lingbot-endpoint")["spec"]["template"]["spec"]
     assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in pod["tolerations"]
+
+
+def test_training_runs_a_digest_and_waits_in_a_queue_that_there_is() -> None:
+    objects, settings = build("prod"), load_settings(SETTINGS)
+    runtime = find(objects, "TrainingRuntime", settings.runtime)
+    held: list[Any] = list(references(runtime, "containers"))
+    images = [container["image"] for containers in held for container in containers]
+    assert images and all("@sha256:" in image for image in images)
+    queue = find(objects, "LocalQueue", settings.scheduling.queue)
+    assert find(objects, "ClusterQueue", queue["spec"]["clusterQueue"])
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_trigger_s_job_finds_its_files_and_is_not_restarted_in_place(overlay: str) -> None:
+    (spec,) = [template["spec"] for whose, template in pods(build(overlay)) if whose == "Job of Sensor lingbot-data"]
+    (container,) = spec["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert container["command"] == ["lingbot"] and spec["restartPolicy"] == "Never"
+    options = dict(zip(container["args"][2::2], container["args"][3::2], strict=True))
+    assert options["--profile"] == f"{mounts['settings']}/profile.yaml"
+    assert options["--images"] == f"{mounts['settings']}/images.yaml"
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    token = volumes["kubeflow"]["projected"]["sources"][0]["serviceAccountToken"]
+    assert f"{mounts['kubeflow']}/{token['path']}" == TOKEN
+    assert token["expirationSeconds"] >= 600, "Kubernetes gives none for less"
+    settings = volumes["settings"]["configMap"]["name"]
+    assert f"create configmap {settings} " in (K8S.parent / "docs/triggers.md").read_text()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_bucket_s_notifications_are_fetched_with_the_store_s_keys(overlay: str) -> None:
+    (events,) = of_kind(build(overlay), "EventSource")
+    for field, key in (("accessKey", "access-key"), ("secretKey", "secret-key")):
+        assert list(references(events["spec"], field)) == [{"name": "lingbot-s3", "key": key}]
 
 
 def pod(objects: list[Object]) -> Object:
