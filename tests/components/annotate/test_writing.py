@@ -294,9 +294,9 @@ def kill_and_resume(folder: Path, episodes: int, seconds: float) -> tuple[ChatSe
     """Annotates in a process that is killed in the middle, then here; the server, the summary, the last run's time."""
     dataset = write_picks(folder / "dataset", episodes, ("cam_high",))
     inputs = {"dataset": dataset, "verdict": no_quarantine(folder / "verdict")}
-    server = ChatServer(seconds=seconds, fault_share=0.1, hang_seconds=3.0)
+    server = ChatServer(seconds=seconds, fault_share=0.1, hang_seconds=9.0)
     with running(server):
-        given = parameters(server, timeout_seconds=1.0, attempts=8)
+        given = parameters(server, timeout_seconds=3.0, attempts=8)
         (folder / "killed").mkdir()
         program = (
             "from pathlib import Path\n"
