@@ -8,6 +8,7 @@ from components import kept, state
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import read_evaluation
+from components.ledger import Ledger
 from components.promote.gate import Inputs
 from components.promote.replays import replay_of
 from model.errors import UserError
@@ -16,12 +17,12 @@ TRIALS = "trials.jsonl"
 
 
 def gather(version: ModelVersion, alias: str) -> Inputs:
-    """What the gate reads to judge a version against the present holder of an alias.
+    """What the gate reads to judge a version against the holder of an alias.
 
     Raises:
         UserError: the evaluation or the trials of either were lost or changed.
     """
-    champion = tracking.version_of_alias(version.model, alias)
+    champion = champion_of(version.model, alias)
     rival = champion if champion is not None and champion.version != version.version else None
     evaluation, trials = _evidence_of(version)
     theirs, their_trials = (None, None) if rival is None else _evidence_of(rival)
@@ -32,6 +33,15 @@ def gather(version: ModelVersion, alias: str) -> Inputs:
         champion_trials=their_trials,
         replay=replay_of(version),
     )
+
+
+def champion_of(model: str, alias: str) -> ModelVersion | None:
+    """The alias's holder by the ledger, and by the registry where the ledger knows none: an alias that was moved past
+    the ledger, or taken away, would lower the bar for who comes next. None when nobody holds it, or it was deleted."""
+    moves = Ledger().moves(model, alias)
+    if not moves:
+        return tracking.version_of_alias(model, alias)
+    return next((version for version in tracking.list_versions(model) if version.version == moves[-1].target), None)
 
 
 def keep_trials(folder: Path) -> str | None:

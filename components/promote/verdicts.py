@@ -11,7 +11,7 @@ from components import kept, state
 from components.adapters import tracking
 from components.adapters.tracking import ModelVersion
 from components.bundles import read_evaluation
-from components.promote.evidence import gather
+from components.promote.evidence import champion_of, gather
 from components.promote.gate import Policy, Verdict, judge_inputs, load_policy, make_policy, verify
 from components.promote.gate.verdict import SCHEMA_VERSION, digest_of
 from components.register.card import with_verdict
@@ -22,13 +22,13 @@ _ABOUT = ("alias", "champion")  # what the tag has beside the verdict
 
 
 def judge(version: ModelVersion, alias: str, policy: Policy) -> Verdict:
-    """The gate's verdict on a registered version against the present holder of the alias, kept with the version.
+    """The gate's verdict on a registered version against the holder of the alias, kept with the version.
 
     Raises:
         UserError: the evaluation or the trials of either were lost or changed.
     """
     verdict = judge_inputs(gather(version, alias), policy)
-    champion = tracking.version_of_alias(version.model, alias)
+    champion = champion_of(version.model, alias)
     values = verdict.to_json()
     stored = {"alias": alias, **values, "champion": champion.version if champion is not None else None}
     _keep(values)

@@ -42,6 +42,20 @@ def two(home, bundles, tmp_path):
     assert check(MODEL) == []
 
 
+@pytest.mark.parametrize("past_the_ledger", ["moved", "taken away"])
+def test_an_alias_that_left_the_ledger_lowers_no_bar(two, bundles, tmp_path, past_the_ledger):
+    """60% pass beside a champion of 10%, and with none; the ledger's has 85%."""
+    register(tmp_path / "weak", bundles[2], evaluation(bundles[2].digest, successes=10))
+    register(tmp_path / "next", bundles[0], evaluation(bundles[0].digest, successes=60))
+    if past_the_ledger == "moved":
+        tracking.set_alias(MODEL, "champion", "3")
+    else:
+        with tracking.connection() as client:
+            client.delete_registered_model_alias(MODEL, "champion")
+    verdict = standing_verdict(tracking.get_version(MODEL, "4"), "champion")
+    assert not verdict.promote and "SR 60% against 85% of the champion" in "; ".join(verdict.reasons)
+
+
 def test_a_ledger_whose_end_was_cut_off_is_seen(two, home):
     ledger = home / "ledger.jsonl"
     lines = ledger.read_bytes().splitlines(keepends=True)

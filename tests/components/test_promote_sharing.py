@@ -100,19 +100,16 @@ def test_a_reserved_alias_leaves_no_entry(three):
 
 
 def test_who_decided_on_an_older_state_is_refused(three, monkeypatch):
-    """Another machine promotes between the look and the entry."""
-    look = moves._last_entry
+    """Another machine promotes after the verdict was checked, and before the entry."""
 
-    def then_somebody_else(model, alias):
-        seen = look(model, alias)
+    def then_somebody_else(alias):
         Ledger().append(
             action=PROMOTE, model=MODEL, alias="champion", source="1", target="3", bundle_digest="x", evidence=None,
             reasons=(), who="another machine",
         )  # fmt: skip
-        return seen
 
     verdict = standing_verdict(version("2"), "champion")
-    monkeypatch.setattr(moves, "_last_entry", then_somebody_else)
+    monkeypatch.setattr(tracking, "check_alias", then_somebody_else)
     with pytest.raises(UserError, match="at the same time .promote by another machine"):
         moves.promote(version("2"), "champion", verdict)
     assert [entry.target for entry in Ledger().entries()] == ["1", "3"]
