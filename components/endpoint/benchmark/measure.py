@@ -67,7 +67,10 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
     return {
         "message_bytes": len(frame),
         **{name: milliseconds(seconds) for name, seconds in alone.items()},
-        "of_it_ours_ms": milliseconds(alone["overhead_ms"] - alone["bare_websocket_ms"]),
+        **{
+            f"of_it_ours{of_it}_ms": milliseconds(alone[f"overhead{of_it}_ms"] - alone[f"bare_websocket{of_it}_ms"])
+            for of_it in ("", "_back_to_back")
+        },
         "batches": batched,
         "one_at_a_time": single,
         "p99_ratio": [round(one, 2) for one in ratio],
@@ -77,22 +80,18 @@ def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> di
 def _alone(frame: bytes, settings: ServeSettings) -> dict[str, np.ndarray]:
     """Seconds beside the model, of one robot that asks the endpoint and a bare websocket in turn.
 
-    A bare one that waits as long as the model takes meets a machine that has gone to sleep meanwhile, too.
+    First with the model's time between question and answer, which the bare one waits, too: it meets a machine that has
+    gone to sleep meanwhile, as the endpoint does. Then back to back with a model that takes no time: what is left when
+    nothing has to wake.
     """
-    times = str(settings.model_seconds)
-    servers = {
-        "overhead_ms": ("--seconds", times),
-        "overhead_of_an_instant_model_ms": ("--seconds", "0"),
-        "bare_websocket_ms": ("--seconds", times, "--bare"),
-        "bare_websocket_at_once_ms": ("--seconds", "0", "--bare"),
-    }
-    with contextlib.ExitStack() as stack:
-        addresses = [stack.enter_context(_server(*options)) for options in servers.values()]
-        answers = ask_in_turn(addresses, frame, settings.questions + _WARM_UP)
-    return {
-        name: np.array([one.seconds - one.model_seconds for one in asked[_WARM_UP:]])
-        for name, asked in zip(servers, answers, strict=True)
-    }
+    found: dict[str, np.ndarray] = {}
+    for seconds, of_it in ((settings.model_seconds, ""), (0.0, "_back_to_back")):
+        times = ("--seconds", str(seconds))
+        with _server(*times) as endpoint, _server(*times, "--bare") as bare:
+            answers = ask_in_turn((endpoint, bare), frame, settings.questions + _WARM_UP)
+        for name, asked in zip(("overhead", "bare_websocket"), answers, strict=True):
+            found[f"{name}{of_it}_ms"] = np.array([one.seconds - one.model_seconds for one in asked[_WARM_UP:]])
+    return found
 
 
 def _crowded(address: str, frame: bytes, settings: ServeSettings) -> dict[str, Any]:

@@ -30,12 +30,13 @@ def test_collecting_garbage_does_not_look_through_what_is_loaded(start, slow_bun
     assert gc.get_freeze_count() == 0
 
 
-@pytest.mark.soak  # five server processes
+@pytest.mark.soak  # six server processes
 def test_the_benchmark_measures_real_servers():
     said = []
     settings = ServeSettings(robots=3, seconds=0.5, model_seconds=0.02, image_size=32, questions=5)
     figures = measure_serve(settings, message=said.append)
     assert figures["overhead_ms"]["count"] == 5 and figures["bare_websocket_ms"]["p50"] > 0
+    assert figures["of_it_ours_back_to_back_ms"]["count"] == 5
     assert figures["batches"][0]["answers_of_a_robot"]["fewest"] > 0 and len(figures["p99_ratio"]) == 1
     assert "3 robots" in said[-1]
 
