@@ -35,7 +35,8 @@ KUBEFLOW = Service(
     error=ApiException,
     away="look at its pod ml-pipeline, and give the command again; what was submitted is found and goes on",
     denied=f"log in again, set {TOKEN_PATH} to a file with a token, or ask for the permission",
-    misaddressed=f"correct {ENDPOINT} (http:// where it has no TLS), or set SSL_CERT_FILE to its authority's certificate",
+    misaddressed=f"correct {ENDPOINT} (http:// where it has no TLS), or set SSL_CERT_FILE to its authority's "
+    "certificate",
 )
 
 
