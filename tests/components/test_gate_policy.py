@@ -44,7 +44,7 @@ def test_a_comment_does_not_change_the_digest_and_a_value_does(tmp_path):
         ("min_trials: many", "gate.yaml: min_trials is 'many': it must be a whole number"),
         ("min_trials: 0", "min_trials 0 must be at least 1"),
         ("min_success_rate: 60", "min_success_rate 60.0 must be from 0 to 1"),
-        ("min_success_rate: .nan", "min_success_rate nan must be from 0 to 1"),
+        ("min_success_rate: .nan", "min_success_rate is nan: it must be a number that is finite"),
         ("min_success_rate: null", "min_success_rate is None: it must be a number"),
         ("min_advantage: 30", "min_advantage 30.0 must be from -1 to 1"),
         ("max_drop: -0.1", "max_drop -0.1 must be from 0 to 1"),

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,9 +26,9 @@ def folder(whole: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole.path, tmp_path / "bundle"))
 
 
-def listed_again(folder: Path) -> None:
-    """A manifest that is right about files which are not."""
-    write_manifest(folder, json.loads((folder / MANIFEST).read_text())["contract"])
+def listed_again(folder: Path, **promised: Any) -> None:
+    """A manifest that is right about files which are not, and promises what they say."""
+    write_manifest(folder, {**json.loads((folder / MANIFEST).read_text())["contract"], **promised})
 
 
 def test_another_bundle_than_was_asked_for_is_refused_before_it_is_read(folder: Path, whole: Bundle) -> None:
@@ -99,13 +100,14 @@ def test_the_golden_observation_sees_exchanged_cameras_and_other_deviations(fold
     transforms = json.loads((folder / "transforms.json").read_text())
     swapped = {**transforms, "cameras": [*transforms["cameras"][1:], transforms["cameras"][0]]}
     (folder / "transforms.json").write_text(json.dumps(swapped))
-    listed_again(folder)
+    cameras = loaded.contract["cameras"]
+    listed_again(folder, cameras=[*cameras[1:], cameras[0]])
     with pytest.raises(UserError, match="golden observation"):
         load_bundle(folder).self_test()
     normalize = next(one for one in transforms["state"]["transforms"] if "statistics" in one)
     normalize["statistics"]["std"] = [2 * value for value in normalize["statistics"]["std"]]
     (folder / "transforms.json").write_text(json.dumps(transforms))
-    listed_again(folder)
+    listed_again(folder, cameras=cameras)
     with pytest.raises(UserError, match="golden observation"):
         load_bundle(folder).self_test()
 

@@ -56,7 +56,7 @@ def test_gate_answers_with_its_exit_code(tmp_path, capsys, successes, code, said
     records = [record("policy", seed, seed < successes) for seed in range(50)]
     records += [record("mean_replay", seed, False) for seed in range(50)]
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"task": "lift_right", **closed_loop_figures(records)}))
+    path.write_text(json.dumps({"task": "lift_right", "bundle_digest": "b" * 64, **closed_loop_figures(records)}))
     assert main(["evaluate", "gate", str(path)]) == code
     assert capsys.readouterr().out.startswith(said)
     assert main(["evaluate", "gate", str(path), "--min-trials", "51"]) == 3

@@ -5,10 +5,9 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from model.data.annotations import write_annotations
 from pipelines.report import write_report
 from pipelines.report.charts import Line, Span, lines
 from tests.model.data.demonstrations import pack_memory
@@ -40,11 +39,10 @@ def run(tmp_path):
         "findings": [finding | {"message": "episode 2 has NaN <script>alert(1)</script>"}],
     }  # fmt: skip
     (folders["validate"] / "verdict.json").write_text(json.dumps(verdict))
-    segments = {
-        "episode": [1, 0, 0], "start": [0, 5, 0], "end": [9, 12, 5], "atomic_action": ["reach", "lift", "reach"],
-        "arm": ["left", "right", "right"],
-    }  # fmt: skip
-    pq.write_table(pa.table(segments), folders["annotate"] / "annotations.parquet")
+    segments = [(1, 0, 9, "reach", "left"), (0, 5, 12, "lift", "right"), (0, 0, 5, "reach", "right")]
+    texts = {"task": "lift", "sub_task": "", "source": "template", "confidence": 0.5}
+    named = ("episode", "start", "end", "atomic_action", "arm")
+    write_annotations(folders["annotate"], [dict(zip(named, one, strict=True)) | texts for one in segments])
     meta = pack_memory(folders["pack"])
     losses = [json.dumps({"step": step, "action": 1 / step, "total": 2 / step}) for step in (20, 40, 60)]
     (folders["pretrain"] / "metrics.jsonl").write_text("\n".join(losses) + "\n")
