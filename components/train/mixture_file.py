@@ -2,7 +2,7 @@
 
     weight: 2                           # of the run's own set; 1 when left out
     sets:
-      - run: 20261122-142301-9f3c       # a run here that packed another dataset; its depth tokens come with it
+      - run: 20261122-142301-9f3c07     # a run here that packed another dataset; its depth tokens come with it
         weight: 1
       - packed: /data/g1/packed         # or what `pack` wrote, and what `extract_depth_tokens` wrote beside it;
         tokens: /data/g1/tokens         #   without tokens its samples have no depth loss

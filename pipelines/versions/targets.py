@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from components.adapters.tracking import ModelVersion
 
 _TAG = re.compile(r"(data|exp)/")
-_RUN = re.compile(r"last|\d{8}-\d{6}-[0-9a-f]{4}")
+_RUN = re.compile(r"last|\d{8}-\d{6}-[0-9a-f]{4,6}")  # four in records of before their seconds were divided
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

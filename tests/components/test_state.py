@@ -1,5 +1,6 @@
 import json
 import os
+import time
 
 import pytest
 
@@ -43,5 +44,16 @@ def test_canonical_json_depends_on_content_alone():
         state.canonical_json({"loss": float("nan")})
 
 
-def test_run_ids_are_different():
+def test_run_ids_sort_by_time_within_a_second_too(monkeypatch):
+    second = 1_795_420_995 * 10**9
+    times = [second + part * 10**6 for part in (0, 1, 62, 63, 500, 999, 1000)]
+    clock = iter(times)
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+    ids = [state.new_run_id() for _ in times]
+    assert ids == sorted(ids)
+    assert [len(run_id) for run_id in ids] == [22] * len(ids)
+
+
+def test_run_ids_of_one_moment_are_different(monkeypatch):
+    monkeypatch.setattr(time, "time_ns", lambda: 1_795_420_995 * 10**9)
     assert len({state.new_run_id() for _ in range(20)}) > 1
