@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -86,7 +87,8 @@ def canonical_json(value: Any) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file so that a reader, or a kill at any moment, sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # The process's and the thread's own: two of either may write the same file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -1,5 +1,6 @@
 import json
 import os
+import threading
 import time
 
 import pytest
@@ -36,6 +37,22 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(monkeypatch, tmp_path):
         state.write_json(path, {"status": "done"})
     assert json.loads(path.read_text()) == {"status": "running"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_two_threads_may_write_the_same_file(monkeypatch, tmp_path):
+    path, real = tmp_path / "answer.json", os.fsync
+
+    def meanwhile(handle):
+        monkeypatch.setattr(os, "fsync", real)
+        other = threading.Thread(target=state.write_json, args=(path, {"by": "another"}))
+        other.start()
+        other.join()
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    state.write_json(path, {"by": "this one"})
+    assert json.loads(path.read_text()) == {"by": "this one"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["answer.json"]
 
 
 def test_canonical_json_depends_on_content_alone():
