@@ -38,9 +38,10 @@ def test_port_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as taken, socket.socket() as other:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        # Held, so that no other process gets it meanwhile, and free to who asks as a server does: nobody listens there.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", 0))
         free = other.getsockname()[1]
-        other.close()
         port = taken.getsockname()[1]
         monkeypatch.setattr(doctor, "PORTS", {port: "the endpoint", free: "metrics"})
         findings = list(doctor._ports())

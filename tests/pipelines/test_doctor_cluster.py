@@ -24,6 +24,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
         monkeypatch.setenv("KFP_ENDPOINT", made.url)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", made.url)
         monkeypatch.delenv("LINGBOT_NAMESPACE", raising=False)
+        monkeypatch.setattr(doctor_cluster, "_SECONDS", 60.0)  # what is there answers, also on a machine that stalls
         yield made
 
 
@@ -40,10 +41,12 @@ def about(findings: list[Finding], subject: str) -> Finding:
     return found
 
 
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens. Its port is held: no other process gets it meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
 def test_a_cluster_that_has_everything(cluster: Cluster, profile: Profile) -> None:
@@ -166,9 +169,9 @@ def test_one_refused_question_leaves_the_others(cluster: Cluster, profile: Profi
 
 
 def test_a_cluster_that_does_not_answer_leaves_the_services(
-    cluster: Cluster, profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, profile: Profile, nobody: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_kubeconfig(tmp_path / "away", f"http://127.0.0.1:{closed_port()}")
+    write_kubeconfig(tmp_path / "away", nobody)
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "away"))
     findings = list(examine_cluster(profile))
     away = about(findings, "Kubernetes")
@@ -177,9 +180,8 @@ def test_a_cluster_that_does_not_answer_leaves_the_services(
 
 
 def test_services_that_are_away_are_told_with_how_to_reach_them(
-    cluster: Cluster, profile: Profile, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, profile: Profile, nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nobody = f"http://127.0.0.1:{closed_port()}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", nobody)
     monkeypatch.setenv("KFP_ENDPOINT", nobody)
     findings = list(examine_cluster(profile))

@@ -44,7 +44,7 @@ def test_clients_are_left_out_until_they_are_asked_for(before: str, left_out: li
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     told = json.loads(child.stdout)

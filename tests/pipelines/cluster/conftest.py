@@ -19,7 +19,7 @@ from tests.components.launch.kubernetes_api import Kubernetes
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
 
 # As short as loopback allows; what is long enough to never be met says so.
-QUICK = api.Patience(api=20.0, settle=0.3, claim=30.0, poll=0.02, first=0.01, longest=0.1)
+QUICK = api.Patience(api=120.0, settle=0.3, claim=120.0, poll=0.02, first=0.01, longest=0.1)
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ class Kubeflow:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self.wire.late.set()
         self.server.stop()
         self._engine.join(timeout=30)
         assert not self._engine.is_alive(), "the engine of the stand-in hangs"

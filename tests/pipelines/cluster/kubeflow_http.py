@@ -3,7 +3,7 @@
 import email
 import email.policy
 import json
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -35,13 +35,13 @@ class Wire(loopback.Wire):
 
     Attributes:
         answer: carries a call out.
-        late: seconds after which a call is carried out whose connection a fault of status -1 broke before.
+        late: when it is set, a call is carried out whose connection a fault of status -1 broke before.
         token: what calls must bring; empty: nothing.
         uploads: packages, as they came.
     """
 
     answer: Callable[[Call], Object]
-    late: float = 0.0
+    late: threading.Event = field(default_factory=threading.Event)
     token: str = ""
     uploads: list[str] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ class Handler(loopback.Handler):
                 raise Refused(401, "Unauthenticated", "Request header error: there is no user identity header")
             if fault is not None and fault.status == -1:
                 self.sever()
-                time.sleep(self.wire.late)
+                self.wire.late.wait()
                 self.wire.answer(call)
                 return
             if fault is not None and not fault.done:

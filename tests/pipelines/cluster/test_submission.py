@@ -14,6 +14,7 @@ from pipelines.cluster.once import Claims
 from pipelines.cluster.submission import run_key, submit_once
 from tests.pipelines.cluster.conftest import QUICK
 from tests.pipelines.cluster.kubeflow_api import Kubeflow
+from tests.pipelines.cluster.kubeflow_runs import now
 
 KEY = run_key("demonstrations_to_policy", {"dataset": "d" * 64})
 
@@ -120,10 +121,12 @@ def test_whoever_comes_second_waits_for_the_first(kubeflow: Kubeflow, kfp: api.K
 def test_a_server_that_does_late_what_it_was_asked_leaves_one_run(
     kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
 ) -> None:
-    kubeflow.wire.late = 1.0
     kubeflow.hold("collect")
     kubeflow.fail("create_run", status=-1)
     first = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=0.05)))
+    made = kubeflow.runs[0]["created_at"]
+    kubeflow.until(lambda: now() > made)  # as Kubeflow's times are whole seconds, of one second either is the first
+    kubeflow.wire.late.set()
     kubeflow.until(lambda: len(kubeflow.engine.runs) == 2)
     again = submit_once(KEY, package, kfp=kfp)
     kubeflow.until(lambda: sum(run["state"] == "CANCELED" for run in kubeflow.engine.runs.values()) == 1)
@@ -133,9 +136,15 @@ def test_a_server_that_does_late_what_it_was_asked_leaves_one_run(
 def test_what_may_have_been_done_is_waited_for_before_it_is_asked_again(
     kubeflow: Kubeflow, kfp: api.Kubeflow, package: Path
 ) -> None:
-    kubeflow.wire.late = 0.5
     kubeflow.fail("create_run", status=-1)
-    run_id = submit_once(KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=60.0)))
+    asked = kubeflow.wire.requests.count
+    with ThreadPoolExecutor(1) as pool:
+        submitted = pool.submit(submit_once, KEY, package, kfp=replace(kfp, patience=replace(QUICK, settle=120.0)))
+        kubeflow.until(lambda: asked("create_run") == 1)
+        looked = asked("list_runs")
+        kubeflow.until(lambda: asked("list_runs") > looked + 2)
+        kubeflow.wire.late.set()
+        run_id = submitted.result()
     assert [run["run_id"] for run in kubeflow.engine.runs.values()] == [run_id]
     assert kubeflow.wire.requests.count("create_run") == 1
 
