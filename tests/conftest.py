@@ -3,7 +3,12 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples in each run, and no limit of time on one: a machine that stalls, or a rare example, fails no run.
+# `--hypothesis-profile=default` looks for others.
+hypothesis.settings.load_profile("ci")
 
 # Telemetry stays off, and nothing may ask a model hub.
 os.environ.update(
