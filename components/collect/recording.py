@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from components import state
+
 if TYPE_CHECKING:
     from model.simulation.environment import Simulation
     from model.simulation.expert import Expert
@@ -42,7 +44,7 @@ class Recording:
 
     def conclude(self, outcome: dict[str, int]) -> None:
         """Mark it as recorded: the last thing to do."""
-        self._outcome_path.write_text(json.dumps(outcome))
+        state.write_atomically(self._outcome_path, json.dumps(outcome).encode())
 
     @property
     def _outcome_path(self) -> Path:
