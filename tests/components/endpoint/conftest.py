@@ -18,6 +18,7 @@ from components.endpoint.draining import DrainingServer
 from components.endpoint.sample import sample_observation
 from components.endpoint.served import Served
 from components.endpoint.service import Service
+from tests.components.waiting import LONG
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,10 @@ def bundle(tmp_path_factory):
 
 
 class SlowBundle:
-    """The contract and robot of a real bundle; its model takes a known time, and can be told what to answer."""
+    """The contract and robot of a real bundle; its model takes a known time, and can be told what to answer.
+
+    While `gate` is clear, calls do not end.
+    """
 
     def __init__(self, real, seconds=0.0, answer=None):
         self.contract, self.robot, self.digest = real.contract, real.robot, real.digest
@@ -37,6 +41,8 @@ class SlowBundle:
         self.shape = (real.contract["horizon"], len(real.contract["action"]))
         self.seen = []
         self.threads = set()
+        self.gate = threading.Event()
+        self.gate.set()
 
     def self_test(self):
         return 0.0
@@ -44,6 +50,7 @@ class SlowBundle:
     def infer(self, observations, *, seeds, running=None):
         self.threads.add(threading.current_thread().name)
         self.seen += observations
+        assert self.gate.wait(LONG), "nobody opened the gate"
         time.sleep(self.seconds)
         if self.answer is not None:
             return np.stack([self.answer] * len(observations))
@@ -53,7 +60,15 @@ class SlowBundle:
 
 @pytest.fixture
 def slow_bundle(bundle):
-    return lambda **options: SlowBundle(bundle, **options)
+    made = []
+
+    def make(**options):
+        made.append(SlowBundle(bundle, **options))
+        return made[-1]
+
+    yield make
+    for one in made:  # or the end of a test that failed would wait for its calls
+        one.gate.set()
 
 
 @pytest.fixture
@@ -100,15 +115,17 @@ def start(make_service):
             def stop():
                 if thread.is_alive():
                     loop.call_soon_threadsafe(server.drain)
-                    thread.join(30)
+                    thread.join(LONG)
                 assert not thread.is_alive()
 
             stack.callback(loop.close)
             stack.callback(stop)
-            assert ready.wait(30)
+            assert ready.wait(LONG)
             host = "{}:{}".format(*listener.getsockname())
             drain = lambda: loop.call_soon_threadsafe(server.drain)  # noqa: E731
-            return SimpleNamespace(host=host, url=f"http://{host}", service=service, stop=stop, drain=drain)
+            return SimpleNamespace(
+                host=host, url=f"http://{host}", service=service, server=server, stop=stop, drain=drain
+            )
 
         yield go
 
@@ -123,10 +140,15 @@ class Robot:
 
     def __init__(self, host, path="/", headers=None):
         self._connection = connect(
-            f"ws://{host}{path}", compression=None, max_size=None, additional_headers=headers, proxy=None
+            f"ws://{host}{path}",
+            compression=None,
+            max_size=None,
+            additional_headers=headers,
+            open_timeout=LONG,
+            proxy=None,
         )
         self.socket = self._connection.__enter__()
-        self.metadata = unpack(self.socket.recv())
+        self.metadata = unpack(self.socket.recv(timeout=LONG))
 
     def ask(self, message):
         self.send(message)
@@ -136,7 +158,7 @@ class Robot:
         self.socket.send(message if isinstance(message, (bytes, str)) else pack(message))
 
     def receive(self):
-        reply = self.socket.recv(timeout=30)
+        reply = self.socket.recv(timeout=LONG)
         return reply if isinstance(reply, str) else unpack(reply)
 
     def __enter__(self):
@@ -153,5 +175,5 @@ def robot():
 
 @pytest.fixture
 def http():
-    with httpx.Client(timeout=30, trust_env=False) as client:
+    with httpx.Client(timeout=LONG, trust_env=False) as client:
         yield client

@@ -5,6 +5,7 @@ import pytest
 from components.endpoint.codec import pack, unpack
 from components.endpoint.key_file import add_key
 from components.endpoint.keys import KeyRing
+from tests.components.waiting import LONG
 
 MSGPACK = {"content-type": "application/msgpack"}
 
@@ -78,7 +79,7 @@ def test_a_body_that_does_not_come_is_given_up(start, slow_bundle, monkeypatch):
     monkeypatch.setattr(requests, "BODY_SECONDS", 0.2)
     server = start(slow_bundle())
     host, port = server.host.split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=LONG) as client:
         client.sendall(
             b"POST /v1/infer HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{"
         )

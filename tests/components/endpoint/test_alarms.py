@@ -12,6 +12,7 @@ from components.endpoint.served import Served
 from model.data.normalization import StatisticsAccumulator
 from model.data.view_statistics import thumbnail, view_key
 from model.robots.robot import Joint
+from tests.components.waiting import wait_for
 
 CAMERAS = ("cam_high", "cam_left_wrist", "cam_right_wrist")
 JOINTS = ("waist", "shoulder", "left_gripper", "right_gripper")
@@ -216,14 +217,18 @@ def test_the_reply_tells_the_robot(start, slow_bundle, observation, robot, secon
 
 
 def test_the_model_begins_before_its_input_is_looked_at(start, slow_bundle, observation, robot, monkeypatch):
-    server, look, begun = start(slow_bundle(seconds=0.5)), Watches.look, []
+    model = slow_bundle()
+    server, look, looks = start(model), Watches.look, []
 
     def noted(watches, *arguments):
-        begun.append(server.service.runner.running_seconds() > 0)
-        return look(watches, *arguments)
+        wait_for(lambda: len(model.seen) == len(looks) + 1, "the model's call")  # the look is on another thread
+        looks.append(look(watches, *arguments))
+        model.gate.set()
+        return looks[-1]
 
     monkeypatch.setattr(Watches, "look", noted)
     with robot(server.host) as client:
         for _ in range(3):
+            model.gate.clear()
             client.ask(observation)
-    assert len(begun) == 3 and any(begun)  # any: a busy machine may begin late
+    assert len(looks) == 3

@@ -16,6 +16,7 @@ from components.endpoint.observations import Request
 from components.endpoint.realtime import RunningChunk
 from components.endpoint.runner import ModelRunner
 from components.endpoint.sessions import Session
+from tests.components.waiting import LONG
 
 
 class Policy:
@@ -28,11 +29,22 @@ class Policy:
 
     def infer(self, observations, *, seeds, running=None):
         self.calls.append([int(observation.state[0]) for observation in observations])
-        assert self.gate.wait(10)
+        assert self.gate.wait(LONG)
         time.sleep(self.seconds)
         if any(observation.state[0] < 0 for observation in observations):
             raise RuntimeError("broken by an observation")
         return np.stack([np.full((2, 1), observation.state[0], dtype=np.float32) for observation in observations])
+
+
+class Clock:
+    """Stands still. After a long time it goes on, or what waits for it in a test that fails would wait for ever."""
+
+    def __init__(self):
+        self._began = time.monotonic()
+
+    def __call__(self):
+        now = time.monotonic()
+        return self._began if now < self._began + LONG else now
 
 
 class House:
@@ -66,7 +78,7 @@ class House:
         self.policy.gate.clear()
         task = await self.ask(0)
         while not self.policy.calls:
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)  # also while the clock stands still
         return task
 
 
@@ -84,7 +96,19 @@ def run(scenario, **limits):
             house.policy.gate.set()
             house.runner.close()
 
-    asyncio.run(asyncio.wait_for(main(), 30))
+    asyncio.run(asyncio.wait_for(main(), LONG))
+
+
+@pytest.fixture
+def stop_the_clock(monkeypatch):
+    """Called on a loop, its time and the batcher's stand still: how long something takes decides nothing any more."""
+
+    def stop():
+        clock = Clock()
+        monkeypatch.setattr("components.endpoint.batching.time", SimpleNamespace(monotonic=clock))
+        asyncio.get_running_loop().time = clock
+
+    return stop
 
 
 def test_an_idle_model_starts_at_once_and_what_gathers_meanwhile_goes_together():
@@ -159,7 +183,7 @@ def test_what_is_in_the_model_already_is_not_superseded():
 def test_expired_work_is_refused_at_its_deadline_and_never_reaches_the_model():
     async def scenario(house):
         await house.blocked()
-        late, patient = await house.ask(1, seconds=0.05), await house.ask(2, seconds=20)
+        late, patient = await house.ask(1, seconds=0.05), await house.ask(2, seconds=LONG)
         with pytest.raises(Expired) as refusal:
             await late  # while the model is still in its call
         assert refusal.value.status == 503 and refusal.value.retry_after >= 1
@@ -186,8 +210,9 @@ def test_work_that_nobody_waits_for_never_reaches_the_model():
     run(scenario)
 
 
-def test_a_full_queue_refuses_with_a_time_to_wait():
+def test_a_full_queue_refuses_with_a_time_to_wait(stop_the_clock):
     async def scenario(house):
+        stop_the_clock()
         for _ in range(2):
             house.batcher._cost.saw(1, 1.4)
         tasks = [await house.blocked(), await house.ask(1)]
@@ -219,13 +244,17 @@ def test_one_client_cannot_fill_the_queue():
     run(scenario, client_limit=2)
 
 
-def test_what_cannot_be_answered_in_time_is_refused_at_once_but_never_when_nobody_waits():
+def test_what_cannot_be_answered_in_time_is_refused_at_once_but_never_when_nobody_waits(stop_the_clock):
     async def scenario(house):
         house.policy.seconds = 0.2
         await (await house.ask(0))
+        house.policy.seconds = 0.0
+        house.policy.gate.clear()
         running, waiting = await house.ask(1, seconds=0.3), await house.ask(2)
+        stop_the_clock()
         with pytest.raises(Unavailable, match="longer than its deadline"):
             await house.batcher.submit(house.work(3, seconds=0.05))
+        house.policy.gate.set()
         await asyncio.gather(running, waiting)
         alone = await house.batcher.submit(house.work(4, seconds=0.05))  # tried: nobody is before it
         assert alone.actions[0, 0, 0] == 4
@@ -233,8 +262,9 @@ def test_what_cannot_be_answered_in_time_is_refused_at_once_but_never_when_nobod
     run(scenario)
 
 
-def test_a_batch_stays_small_enough_for_the_deadlines_in_it():
+def test_a_batch_stays_small_enough_for_the_deadlines_in_it(stop_the_clock):
     async def scenario(house):
+        stop_the_clock()
         for size in (1, 2, 4) * 6:
             house.batcher._cost.saw(size, 0.1 * size)  # 0.1 s an observation
         tasks = [await house.blocked()]

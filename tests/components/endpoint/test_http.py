@@ -3,7 +3,6 @@
 import base64
 import json
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from components.endpoint.codec import pack, unpack
 from components.endpoint.keys import KeyRing, key_digest
 from model.errors import UserError
+from tests.components.waiting import wait_for
 
 MSGPACK = {"content-type": "application/msgpack"}
 
@@ -126,7 +126,9 @@ def test_clipped_values_are_told_and_counted(start, slow_bundle, observation, ht
 
 
 def test_a_full_queue_is_503_with_retry_after_and_probes_stay_quick(start, slow_bundle, observation, http):
-    server = start(slow_bundle(seconds=1.0), queue_limit=2)
+    model = slow_bundle()
+    server = start(model, queue_limit=2)
+    model.gate.clear()
     codes = []
 
     def ask():
@@ -135,12 +137,11 @@ def test_a_full_queue_is_503_with_retry_after_and_probes_stay_quick(start, slow_
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while server.service.batcher.pending < 2:
-        time.sleep(0.01)
-    started = time.perf_counter()
-    assert http.get(f"{server.url}/livez").status_code == 200
+    wait_for(lambda: len(codes) == 2, "two refusals")
+    assert http.get(f"{server.url}/livez").status_code == 200  # while the model's call goes on
     ready = http.get(f"{server.url}/readyz")
-    assert time.perf_counter() - started < 0.8  # the model's call takes 1 s
+    assert not model.gate.is_set() and server.service.runner.running_seconds() > 0
+    model.gate.set()
     assert ready.status_code == 503 and ready.json()["reason"] == "the queue is full"
     for thread in threads:
         thread.join()
@@ -151,14 +152,16 @@ def test_a_full_queue_is_503_with_retry_after_and_probes_stay_quick(start, slow_
 
 
 def test_a_stuck_model_fails_the_liveness_probe(start, slow_bundle, observation, http):
-    server = start(slow_bundle(seconds=0.6), stuck_seconds=0.2)
+    model = slow_bundle()
+    server = start(model, stuck_seconds=0.2)
+    model.gate.clear()
     thread = threading.Thread(
         target=http.post, args=(f"{server.url}/v1/infer",), kwargs={"content": pack(observation), "headers": MSGPACK}
     )
     thread.start()
-    while server.service.runner.running_seconds() < 0.25:
-        time.sleep(0.01)
+    wait_for(lambda: server.service.runner.running_seconds() > 0.2, "a call that takes too long")
     reply = http.get(f"{server.url}/livez")
+    model.gate.set()
     thread.join()
     assert reply.status_code == 503 and "has been running" in reply.json()["reason"]
 

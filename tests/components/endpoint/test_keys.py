@@ -11,6 +11,7 @@ from components.endpoint.errors import Forbidden, Unauthorized
 from components.endpoint.key_file import add_key, list_keys, revoke_key
 from components.endpoint.keys import ADMIN, INFER, KeyRing, key_digest
 from model.errors import UserError
+from tests.components.waiting import wait_for
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_revoked_key_loses_its_open_connection_too_and_no_other_does(path, sta
             revoked.receive()
         assert closed.value.rcvd.code == 1008 and "the key was revoked" in closed.value.rcvd.reason
         assert other.ask(observation)["actions"].shape == (10, 14)
-        assert len(server.service.sessions) == 1, "its session went with it"
+        wait_for(lambda: len(server.service.sessions) == 1, "its session to go with it")
     assert server.service.metrics.value("faults", transport="websocket") == 0
 
 

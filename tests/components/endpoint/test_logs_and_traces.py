@@ -14,6 +14,7 @@ from components.endpoint.app import create_app
 from components.endpoint.codec import pack
 from components.endpoint.journal import Journal
 from components.endpoint.tracing import Tracer
+from tests.components.waiting import wait_for
 
 
 @pytest.fixture
@@ -28,15 +29,14 @@ def written():
     logging.getLogger("lingbot").setLevel(levels[1])
 
 
-def wait_for(lines, count):
+def requests_of(lines, count):
     """The reply is sent before its line is written."""
-    deadline = threading.Event()
-    for _ in range(200):
-        found = [line for line in lines() if line["logger"] == "lingbot.endpoint.requests"]
-        if len(found) >= count:
-            return found
-        deadline.wait(0.02)
-    raise AssertionError(lines())
+
+    def found():
+        return [line for line in lines() if line["logger"] == "lingbot.endpoint.requests"]
+
+    wait_for(lambda: len(found()) >= count, f"{count} lines")
+    return found()
 
 
 def test_each_request_is_a_line_with_its_ids(start, slow_bundle, observation, robot, http, written):
@@ -46,7 +46,7 @@ def test_each_request_is_a_line_with_its_ids(start, slow_bundle, observation, ro
         client.ask(observation | {"request_id": "r-1"})
         client.ask({"task": "nothing to see"})
     http.post(f"{server.url}/v1/infer", content=b"{", headers={"content-type": "application/json"})
-    reset, answered, refused, broken = wait_for(written, 4)
+    reset, answered, refused, broken = requests_of(written, 4)
     assert (reset["outcome"], reset["episode_id"], reset["robot_id"]) == ("reset", "e-1", "arm-3")
     ids = {name: answered[name] for name in ("request_id", "episode_id", "robot_id", "model_version", "outcome")}
     expected = {"request_id": "r-1", "episode_id": "e-1", "robot_id": "arm-3", "model_version": "7", "outcome": "ok"}

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from components.endpoint.metrics import METRICS_PORT, Metrics, MetricsServer
 from model.errors import UserError
+from tests.components.waiting import LONG
 
 
 def families(text):
@@ -23,7 +24,7 @@ def test_what_was_counted_is_what_is_scraped():
     metrics.set("queue_depth", 3)
     server = MetricsServer(metrics, host="127.0.0.1", port=0)
     try:
-        text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", trust_env=False).text
+        text = httpx.get(f"http://127.0.0.1:{server.port}/metrics", timeout=LONG, trust_env=False).text
     finally:
         server.close()
     found = families(text)

@@ -13,6 +13,7 @@ from components.endpoint.service import Service
 from components.endpoint.swapping import Follower
 from components.routing_state import NotPromoted, Routing, RoutingUnavailable, Target
 from model.errors import UserError
+from tests.components.waiting import LONG, turn_until
 
 
 def target(version):
@@ -24,7 +25,7 @@ class House:
 
     def __init__(self, slow_bundle):
         self.slow_bundle = slow_bundle
-        self.faults, self.loads, self.rehearsed = {}, [], []
+        self.faults, self.loads, self.rehearsed, self.asked = {}, [], [], 0
         self.service = Service(self.load("lingbot-vla-test", "champion", target("1")))
         self.says = Routing(model="lingbot-vla-test", alias="champion", champion=target("1"))
         self.follower = Follower(
@@ -33,9 +34,10 @@ class House:
         self.loads.clear()
 
     def read(self, model, alias):
-        if isinstance(self.says, Exception):
-            raise self.says
-        return self.says
+        said, self.asked = self.says, self.asked + 1
+        if isinstance(said, Exception):
+            raise said
+        return said
 
     def load(self, model, alias, target):
         self.loads.append(target.version)
@@ -70,7 +72,7 @@ def run(slow_bundle):
             finally:
                 house.service.runner.close()
 
-        asyncio.run(asyncio.wait_for(main(), 30))
+        asyncio.run(asyncio.wait_for(main(), LONG))
 
     return go
 
@@ -165,8 +167,7 @@ def test_two_things_that_are_away_are_each_said_once(run, caplog):
             house.service, model="m", alias="champion", read=house.read, poll_seconds=0.01, endpoint="e", report=report
         )
         following = asyncio.create_task(follower.run())
-        while len(asked) < 4:
-            await asyncio.sleep(0.005)
+        await turn_until(lambda: len(asked) >= 4, "four polls")
         following.cancel()
         said = [record.message for record in caplog.records]
         assert said == ["the registry is away; version 1 is served on", "the record cannot be kept"]
@@ -178,11 +179,9 @@ def test_following_survives_what_nobody_foresaw(run, caplog):
     async def scenario(house):
         house.says = ZeroDivisionError("a bug of the registry's client")
         following = asyncio.create_task(house.follower.run())
-        while "a bug of the registry's client" not in caplog.text:
-            await asyncio.sleep(0.005)
+        await turn_until(lambda: "a bug of the registry's client" in caplog.text, "the fault")
         house.promote("2")
-        while house.service.served.model_version != "2":
-            await asyncio.sleep(0.005)
+        await turn_until(lambda: house.service.served.model_version == "2", "the swap")
         assert not following.done() and house.service.metrics.value("swaps", result="failed") >= 1
         following.cancel()
 
@@ -193,11 +192,10 @@ def test_a_hint_makes_it_look_at_once(run):
     async def scenario(house):
         house.follower._poll_seconds = 600.0
         following = asyncio.create_task(house.follower.run())
-        await asyncio.sleep(0.05)
+        await turn_until(lambda: house.asked, "the first look")
         house.promote("2")
         house.follower.look_now()
-        while house.service.served.model_version != "2":
-            await asyncio.sleep(0.005)
+        await turn_until(lambda: house.service.served.model_version == "2", "the swap")
         following.cancel()
 
     run(scenario)
@@ -232,20 +230,24 @@ def test_a_bad_canary_gets_nothing_and_the_champion_answers(run, observation):
     run(scenario)
 
 
+def compared_of(service):
+    return service.metrics.value("shadow", version="2", result="compared")
+
+
 def test_a_shadow_is_compared_and_never_sent(run, observation):
     async def scenario(house):
         service = house.service
         house.promote("1", shadow=target("2"))
         await house.follower.look()
         session = service.sessions.open()
-        for _ in range(3):
+        for number in range(1, 4):
             assert (await service.answer(observation, session))["model_version"] == "1"
-            await service.batcher.alone(lambda: None)  # the shadow runs once no robot waits
-            await asyncio.sleep(0.05)
+            compared = lambda number=number: compared_of(service) == number  # noqa: E731
+            await turn_until(compared, "the shadow, which runs once no robot waits")
         found = service.shadowing.divergence["2"]
         assert found.compared == 3
         assert found.largest == pytest.approx(0.1, abs=1e-6) and found.mean == pytest.approx(0.1, abs=1e-6)
-        assert service.metrics.value("shadow", version="2", result="compared") == 3
+        assert compared_of(service) == 3
 
     run(scenario)
 
@@ -257,8 +259,8 @@ def test_a_failing_shadow_harms_nobody(run, observation, caplog):
         house.service.routes.shadow.bundle.answer = np.full((10, 14), np.nan, dtype=np.float32)
         session = house.service.sessions.open()
         assert (await house.service.answer(observation, session))["model_version"] == "1"
-        while not house.service.metrics.value("shadow", version="2", result="failed"):
-            await asyncio.sleep(0.005)
+        failed = lambda: house.service.metrics.value("shadow", version="2", result="failed")  # noqa: E731
+        await turn_until(failed, "the shadow")
         assert "not finite" in caplog.text
         assert (await house.service.answer(observation, session))["model_version"] == "1"
 

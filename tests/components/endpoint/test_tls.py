@@ -19,6 +19,7 @@ from components.endpoint.codec import pack, unpack
 from components.endpoint.tls import TlsContext, TlsFiles
 from lingbot_client import ClientError, PolicyClient
 from model.errors import UserError
+from tests.components.waiting import LONG, turn_until
 
 
 def write_pair(folder, name="server", passphrase=None):
@@ -50,7 +51,7 @@ def write_pair(folder, name="server", passphrase=None):
 def serial_at(host, files):
     address, port = host.split(":")
     trusting = ssl.create_default_context(cafile=files.certificate)
-    with socket.create_connection((address, int(port)), timeout=10) as plain:
+    with socket.create_connection((address, int(port)), timeout=LONG) as plain:
         with trusting.wrap_socket(plain, server_hostname=address) as secured:
             found = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True))
             return found.serial_number, secured.version()
@@ -61,8 +62,8 @@ def test_robots_and_http_speak_through_tls_and_renewal_needs_no_restart(tmp_path
     context = TlsContext(files)
     server = start(slow_bundle(), tls=context.context)
     trusting = ssl.create_default_context(cafile=files.certificate)
-    assert httpx.get(f"https://{server.host}/readyz", verify=trusting, trust_env=False).status_code == 200
-    with connect(f"wss://{server.host}/", ssl=trusting, compression=None, proxy=None) as robot:
+    assert httpx.get(f"https://{server.host}/readyz", verify=trusting, timeout=LONG, trust_env=False).status_code == 200
+    with connect(f"wss://{server.host}/", ssl=trusting, compression=None, open_timeout=LONG, proxy=None) as robot:
         assert unpack(robot.recv())["model_version"] == "7"
         assert context.look() is False
         _, renewed = write_pair(tmp_path)
@@ -73,7 +74,7 @@ def test_robots_and_http_speak_through_tls_and_renewal_needs_no_restart(tmp_path
     with pytest.raises(ClientError, match=r"cannot be trusted \(CERTIFICATE_VERIFY_FAILED\): .* SSL_CERT_FILE or tls="):
         PolicyClient(f"wss://{server.host}")
     with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"http://{server.host}/readyz", trust_env=False)
+        httpx.get(f"http://{server.host}/readyz", timeout=LONG, trust_env=False)
 
 
 def test_what_cannot_be_used_leaves_what_is(tmp_path, caplog):
@@ -111,13 +112,13 @@ def test_following_looks_until_it_is_cancelled(tmp_path, monkeypatch):
     monkeypatch.setattr(tls, "CHECK_SECONDS", 0.01)
 
     async def main():
+        before = files.stamp()
         following = asyncio.create_task(context.follow())
-        write_pair(tmp_path)
-        for _ in range(500):
-            await asyncio.sleep(0.01)
-            if context._stamp == files.stamp():
-                break
+        write_pair(tmp_path, "renewed")
+        for suffix in (".pem", ".key"):
+            os.replace(tmp_path / f"renewed{suffix}", tmp_path / f"server{suffix}")
+        assert files.stamp() != before
+        await turn_until(lambda: context._stamp == files.stamp(), "the renewed files to be read")
         following.cancel()
-        return context._stamp == files.stamp()
 
-    assert asyncio.run(main())
+    asyncio.run(main())

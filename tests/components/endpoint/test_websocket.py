@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from types import SimpleNamespace
 
 import msgpack
 import numpy as np
@@ -11,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from components.endpoint.codec import pack
 from lingbot_client import ClientError, PolicyClient
+from tests.components.waiting import LONG, wait_for
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/realtime/robot/openpi"])
@@ -33,7 +35,7 @@ def test_replies_have_bin_keys_as_openpi_client_decodes_them(start, slow_bundle,
     server = start(slow_bundle())
     with robot(server.host) as client:
         client.socket.send(pack(observation))
-        raw = msgpack.unpackb(client.socket.recv(), raw=False)
+        raw = msgpack.unpackb(client.socket.recv(timeout=LONG), raw=False)
         assert set(raw["actions"]) == {b"__ndarray__", b"data", b"dtype", b"shape"}
         assert raw["actions"][b"shape"] == [10, 14] and raw["actions"][b"dtype"] == "<f4"
 
@@ -109,26 +111,26 @@ def test_too_large_a_message_is_closed_with_1009(start, slow_bundle, observation
 
 
 def test_a_client_that_vanishes_in_a_call_harms_nobody(start, slow_bundle, observation, robot):
-    server = start(slow_bundle(seconds=0.2))
+    server = start(slow_bundle(seconds=0.05))
     vanishing = robot(server.host)
     vanishing.send(observation)
     vanishing.socket.socket.shutdown(socket.SHUT_RDWR)
     with robot(server.host) as client:
         assert client.ask(observation)["actions"].shape == (10, 14)
-    assert server.service.batcher.pending == 0
+    wait_for(lambda: server.service.batcher.pending == 0, "the call of the one that vanished")
 
 
 def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, observation, robot, http):
-    server = start(slow_bundle(seconds=0.3))
+    model = slow_bundle()
+    server = start(model, drain_seconds=LONG)
     robots = [robot(server.host) for _ in range(4)]
     idle = robot(server.host)
+    model.gate.clear()
     for client in robots:
         client.send(observation)
-    while server.service.batcher.pending < 4:
-        time.sleep(0.005)
+    wait_for(lambda: server.service.batcher.pending == 4, "four questions")
     server.drain()
-    while not server.service.draining:
-        time.sleep(0.005)
+    wait_for(lambda: server.service.draining, "the drain")
     ready = http.get(f"{server.url}/readyz")
     assert ready.status_code == 503 and ready.json()["reason"] == "shutting down"
     refused = http.post(
@@ -137,6 +139,7 @@ def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, o
     assert refused.status_code == 503 and refused.headers["retry-after"] == "1"
     with pytest.raises(Exception, match="HTTP 503"):
         robot(server.host)
+    model.gate.set()
     replies = [client.receive() for client in robots]
     assert [reply["actions"].shape for reply in replies] == [(10, 14)] * 4
     for client in (*robots, idle):
@@ -147,15 +150,19 @@ def test_shutdown_sends_what_is_owed_then_closes_with_1012(start, slow_bundle, o
 
 
 def test_http_replies_in_flight_survive_a_shutdown(start, slow_bundle, observation, http):
-    server = start(slow_bundle(seconds=0.4))
+    model = slow_bundle()
+    server = start(model, drain_seconds=LONG)
     replies = []
+    model.gate.clear()
     headers = {"content-type": "application/msgpack"}
     thread = threading.Thread(
         target=lambda: replies.append(http.post(f"{server.url}/v1/infer", content=pack(observation), headers=headers))
     )
     thread.start()
-    while not server.service.batcher.pending:
-        time.sleep(0.005)
+    wait_for(lambda: server.service.batcher.pending, "the question")
+    server.drain()
+    wait_for(lambda: server.server.should_exit, "uvicorn's part of the end")
+    model.gate.set()
     server.stop()
     thread.join()
     assert replies[0].status_code == 200
@@ -164,33 +171,42 @@ def test_http_replies_in_flight_survive_a_shutdown(start, slow_bundle, observati
 def test_a_newer_observation_supersedes_the_waiting_one_and_replies_stay_in_order(
     start, slow_bundle, observation, robot
 ):
-    server = start(slow_bundle(seconds=0.3))
+    model = slow_bundle()
+    server = start(model)
+    dropped = lambda: server.service.metrics.value("dropped", version="7", reason="superseded")  # noqa: E731
     with robot(server.host) as client:
-        for seed in range(3):
+        model.gate.clear()
+        client.send({**observation, "seed": 0})
+        wait_for(lambda: model.seen, "the model's call")
+        for seed in (1, 2):
             client.send({**observation, "seed": seed})
+        wait_for(dropped, "the newer one to supersede the other")
+        model.gate.set()
         replies = [client.receive() for _ in range(3)]
         assert replies[0]["seed"] == 0 and "superseded" in replies[1] and replies[2]["seed"] == 2
     assert len(server.service.served.bundle.seen) == 2
 
 
 def test_a_client_that_left_while_it_waited_is_not_asked_about(start, slow_bundle, observation, robot):
-    server = start(slow_bundle(seconds=0.3))
+    model = slow_bundle()
+    server = start(model)
     with robot(server.host) as client:
+        model.gate.clear()
         client.send(observation)
-        while server.service.batcher.pending < 1:
-            time.sleep(0.005)
+        wait_for(lambda: server.service.batcher.pending == 1, "the first question")
         leaving = robot(server.host)
         leaving.send(observation)
-        while server.service.batcher.pending < 2:
-            time.sleep(0.005)
+        wait_for(lambda: server.service.batcher.pending == 2, "the second question")
         leaving.__exit__(None, None, None)
+        wait_for(lambda: server.service.batcher.pending == 1, "its leaving")
+        model.gate.set()
         client.receive()
         client.ask(observation)
     assert len(server.service.served.bundle.seen) == 2
 
 
 def test_a_drain_lets_an_episode_end_and_asks_for_a_new_connection(start, slow_bundle, observation, robot):
-    server = start(slow_bundle(), episode_seconds=20.0, drain_seconds=20.0)
+    server = start(slow_bundle(), episode_seconds=LONG, drain_seconds=LONG)
     with robot(server.host) as client, robot(server.host) as idle:
         assert "draining" not in client.ask({**observation, "episode_id": "a"})
         server.drain()
@@ -207,31 +223,33 @@ def test_a_drain_lets_an_episode_end_and_asks_for_a_new_connection(start, slow_b
     server.stop()
 
 
-def test_an_episode_that_does_not_end_is_closed_after_a_reply(start, slow_bundle, observation, robot):
-    server = start(slow_bundle(), episode_seconds=0.3, drain_seconds=20.0)
+def test_an_episode_that_does_not_end_is_closed_after_a_reply(start, slow_bundle, observation, robot, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=time.perf_counter)
+    monkeypatch.setattr("components.endpoint.websocket.time", clock)
+    server = start(slow_bundle(), episode_seconds=0.3, drain_seconds=LONG)
     with robot(server.host) as client:
         client.ask(observation)
         server.drain()
-        replies = 0
+        wait_for(lambda: server.service.draining, "the drain")
+        for _ in range(3):
+            assert client.ask(observation)["draining"] is True
+        now[0] = 0.3
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                assert client.ask(observation)["actions"].shape == (10, 14)
-                replies += 1
-                time.sleep(0.05)
-        assert closed.value.rcvd.code == 1012 and replies >= 2
+            wait_for(lambda: client.ask(observation)["actions"].shape != (10, 14), "the end")
+        assert closed.value.rcvd.code == 1012
     server.stop()
 
 
 def test_two_processes_may_share_an_address_and_one_hands_over_to_the_other(start, slow_bundle, observation, robot):
     listener = socket.create_server(("127.0.0.1", 0), reuse_port=True)
-    old = start(slow_bundle(), listener=listener, hand_over=True, episode_seconds=20.0)
+    old = start(slow_bundle(), listener=listener, hand_over=True, episode_seconds=LONG, drain_seconds=LONG)
     with robot(old.host) as client:
         client.ask(observation)
         second = socket.create_server(listener.getsockname(), reuse_port=True)
         new = start(slow_bundle(), listener=second, hand_over=True)
         old.drain()
-        while listener.fileno() != -1:
-            time.sleep(0.005)
+        wait_for(lambda: listener.fileno() == -1, "the first one's listener to close")
         for _ in range(10):
             with robot(new.host) as newcomer:  # never the one that drains
                 assert "draining" not in newcomer.ask(observation)
