@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -16,6 +15,7 @@ from components.execution import execute, is_full_disk, load_artifact, report
 from components.progress import progress_path, read_progress
 from model.errors import UserError
 from tests.components.small_steps import make_step
+from tests.components.waiting import wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -167,10 +167,14 @@ def test_killed_between_the_manifest_and_the_renaming_nothing_is_lost():
 def test_two_runs_do_not_execute_the_same_step_at_once():
     inside, most = [], []
 
+    def waiting():
+        texts = [event.get("text", "") for event in read_progress(progress_path("r", "slow"))[0]]
+        return texts.count(f"waiting for process {os.getpid()}")
+
     def work(inputs, output, parameters, progress):
         inside.append(1)
         most.append(len(inside))
-        time.sleep(0.3)
+        wait_for(lambda: waiting() == 2, "the other two to meet the lock")
         (output / "a.txt").write_text("x")
         inside.pop()
 
@@ -184,8 +188,6 @@ def test_two_runs_do_not_execute_the_same_step_at_once():
     assert most == [1]
     assert module.ran == 1
     assert made[0] == made[1] == made[2]
-    texts = [event.get("text", "") for event in read_progress(progress_path("r", "slow"))[0]]
-    assert f"waiting for process {os.getpid()}" in texts
 
 
 def test_a_lock_goes_with_its_process():

@@ -15,6 +15,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.components.waiting import LONG
+
 FAULTS = (
     "429",
     "500",
@@ -37,9 +39,16 @@ class ChatServer:
     """State: `asked` counts the requests of each question's digest, `answered` the valid answers that went out."""
 
     def __init__(
-        self, *, seconds: float = 0.0, fault_share: float = 0.0, hang_seconds: float = 5.0, key: str = ""
+        self,
+        *,
+        seconds: float = 0.0,
+        fault_share: float = 0.0,
+        hang_seconds: float = 5.0,
+        key: str = "",
+        company: int = 1,
     ) -> None:
         self.seconds = seconds
+        self.company = company  # nothing is answered before so many requests were there at once
         self.fault_share = fault_share
         self.hang_seconds = hang_seconds
         self.key = key
@@ -64,6 +73,8 @@ class ChatServer:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
+            while self.most_at_once < self.company:
+                await asyncio.sleep(0.01)
             return await self._answer(request, body)
         finally:
             self._at_once -= 1
@@ -149,7 +160,7 @@ def running(server: ChatServer) -> Iterator[ChatServer]:
 
     thread = threading.Thread(target=serve, name="chat server", daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(LONG)
     try:
         yield server
     finally:

@@ -79,7 +79,7 @@ def test_no_more_batches_exist_than_stated() -> None:
 
 
 def test_two_threads_make_batches_at_the_same_time() -> None:
-    meeting = threading.Barrier(2, timeout=20)
+    meeting = threading.Barrier(2, timeout=120)
     with Prefetcher(lambda _: meeting.wait() >= 0, range(4), depth=2, workers=2) as batches:
         assert list(batches) == [True] * 4
 

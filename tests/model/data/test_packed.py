@@ -4,7 +4,9 @@ import json
 import shutil
 import threading
 import time
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -176,14 +178,21 @@ def test_damage_is_named(tmp_path: Path) -> None:
         PackedDataset.open(tmp_path / "nowhere")
 
 
-def test_prefetcher_keeps_order_and_measures_waiting() -> None:
-    def slow(item: int) -> int:
-        time.sleep(0.02)
+def test_prefetcher_keeps_order_and_measures_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, seconds = threading.Event(), count()
+
+    def held(item: int) -> int:
+        assert measured.wait(120)
         return item * item
 
-    with Prefetcher(slow, range(5)) as batches:
+    def perf_counter() -> float:
+        measured.set()  # a batch that was there before the time was looked at would not have been waited for
+        return float(next(seconds))
+
+    monkeypatch.setattr("model.data.prefetch.time", SimpleNamespace(perf_counter=perf_counter))
+    with Prefetcher(held, range(5)) as batches:
         assert list(batches) == [0, 1, 4, 9, 16]
-        assert 0.03 < batches.wait_seconds < 1
+        assert batches.wait_seconds == 5.0, "a second a batch"
         assert list(batches) == []
 
 

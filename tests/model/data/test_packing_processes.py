@@ -83,7 +83,7 @@ def test_a_killed_packing_goes_on_to_the_same_bytes(dataset: LeRobotDataset, tmp
     script = KILLED.format(frames=2 * LENGTH)
     # Its workers notice, and end by themselves; they have its output open, so `run` waits for them too.
     command = [sys.executable, "-c", script, dataset.root, output, str(workers)]
-    killed = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=60)
+    killed = subprocess.run(command, check=False, stdout=subprocess.PIPE, timeout=240)
     assert killed.returncode == -signal.SIGKILL
     before = len(list((output / SCRATCH).rglob("*.npy")))
     assert before >= 2 and not (output / "meta.json").exists()
