@@ -12,7 +12,7 @@ from components.launch.trainjob import runtime
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.components.launch.kubernetes_store import Object
 
-PATIENCE = Patience(api=30, settle=1, log=30, delete=60, first=0.02, longest=0.2)
+PATIENCE = Patience(api=120, settle=1, log=120, delete=120, first=0.02, longest=0.2)
 KINDS = ("pytorchjob", "trainjob")
 # A rank that saves and says so when it is told to stop, and otherwise trains until the file GO is there.
 TRAINS = """
@@ -77,4 +77,7 @@ def run(launcher: KubernetesLauncher, spec: JobSpec, lines: list[str] | None = N
 
 
 def nothing_left(cluster: Kubernetes) -> bool:
-    return cluster.jobs() == [] and cluster.pods() == [] and cluster.kubelet.alive() == []
+    if cluster.jobs() or cluster.pods():
+        return False
+    cluster.until(lambda: cluster.kubelet.alive() == [])  # what was killed takes a moment to go
+    return True

@@ -66,7 +66,7 @@ class Kubernetes:
         self.server.stop()
         assert self.controllers.failure is None, "a controller of the stand-in broke"
         assert self.server.failures == [], "the server of the stand-in broke"
-        assert self.kubelet.alive() == [], "processes of pods outlived their cluster"
+        self.until(lambda: self.kubelet.alive() == [])  # processes of pods do not outlive their cluster
 
     @property
     def url(self) -> str:
@@ -117,15 +117,18 @@ class Kubernetes:
 
     def logged(self, text: str, count: int = 1, pods: str = "") -> bool:
         """Whether so many lines of pods, of those with `pods` in their names, hold a text."""
-        logs = [log for name, log in self.kubelet.logs.items() if pods in name]
+        logs = [log for name, log in list(self.kubelet.logs.items()) if pods in name]  # a pod may start meanwhile
         return sum(text in line for log in logs for _, line in log.lines) >= count
 
-    def evict(self, name: str, reason: str = "EvictionByEvictionAPI") -> None:
-        """What a drain or the scheduler's preemption does: the pod is marked, told to stop, and deleted."""
-        self._disrupt(name, reason)
-        found = self.store.get("pods", NAMESPACE, name)
-        assert found is not None
-        self.controllers.delete_pod(found)
+    def evict(self, *names: str, reason: str = "EvictionByEvictionAPI") -> None:
+        """What a drain or the scheduler's preemption does: pods are marked, told to stop, and deleted; several in one
+        moment, before anybody sees the first of them gone."""
+        with self.store.changed:
+            for name in names:
+                self._disrupt(name, reason)
+                found = self.store.get("pods", NAMESPACE, name)
+                assert found is not None
+                self.controllers.delete_pod(found)
 
     def kill_for_memory(self, name: str) -> None:
         self.kubelet.kill(name, "OOMKilled")

@@ -5,7 +5,9 @@ do also after a pod was deleted, starts them, keeps the conditions of the job, e
 away what has lost its owner.
 """
 
+import contextlib
 import copy
+import random
 import socket
 import threading
 import time
@@ -24,9 +26,12 @@ def finished(job: Object) -> bool:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """For the ranks to meet at, a while from now: of those that the system gives to nobody who asks for any."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 30_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def owner_of(pod: Object) -> str | None:
@@ -114,7 +119,7 @@ class Controllers:
         self.store = store
         self.kubelet = kubelet
         self.held: str | None = None  # why the scheduler places no pod
-        self.grace = 5.0  # seconds, at most, of a pod that ends
+        self.grace = 60.0  # seconds, at most, of a pod that ends; a process may stand still for a while
         self._began: dict[str, float] = {}
         self._ports: dict[str, int] = {}
         self._handled: set[str] = set()

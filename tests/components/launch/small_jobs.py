@@ -34,5 +34,11 @@ def ready(folder: Path) -> bool:
 
 
 def no_rank_lives(folder: Path) -> bool:
-    pids = [int(path.read_text()) for path in folder.glob("pid-*")]
-    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+    return not any(lives(int(path.read_text())) for path in folder.glob("pid-*"))
+
+
+def lives(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

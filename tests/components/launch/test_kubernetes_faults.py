@@ -54,14 +54,15 @@ WIRE = {
 
 @pytest.mark.parametrize("faults", WIRE.values(), ids=WIRE)
 def test_a_job_is_followed_over_a_wire_that_breaks(
-    cloud: Kubernetes, tmp_path: Path, faults: list[tuple[str, int | dict[str, int]]]
+    cloud: Kubernetes, aside: Aside, tmp_path: Path, faults: list[tuple[str, int | dict[str, int]]]
 ) -> None:
-    (tmp_path / "go").touch()
     wanted = [cloud.fail(where, **(how if isinstance(how, dict) else {"status": how})) for where, how in faults]
-    outcome, lines = run(launcher(cloud), job(tmp_path, COUNTS))
+    ending = aside(launcher(cloud), job(tmp_path, COUNTS))
+    cloud.until(lambda: all(fault.hits for fault in wanted))  # it does not end before
+    (tmp_path / "go").touch()
+    outcome, lines = ending.result()
     assert outcome.kind == "succeeded"
     assert lines == COUNTED
-    assert all(fault.hits for fault in wanted), "a fault did not happen"
 
 
 def test_connections_cut_in_the_middle_lose_and_double_nothing(cloud: Kubernetes, aside: Aside, tmp_path: Path) -> None:

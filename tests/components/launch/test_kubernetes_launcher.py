@@ -29,9 +29,10 @@ def cloud(tmp_path: Path) -> Iterator[Kubernetes]:
 
 
 @pytest.fixture
-def aside() -> Iterator[Callable[..., Future[tuple[Outcome, list[str]]]]]:
+def aside(tmp_path: Path) -> Iterator[Callable[..., Future[tuple[Outcome, list[str]]]]]:
     with ThreadPoolExecutor(1) as pool:
         yield lambda *arguments: pool.submit(run, *arguments)
+        (tmp_path / "go").touch()  # also of a test that failed before: the pool waits for the job
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -74,8 +75,7 @@ def test_an_evicted_pod_that_saved_is_preempted(
     given: list[str] = []
     ending = aside(launcher(cloud, kind), job(tmp_path, nodes=2), given)
     cloud.until(lambda: cloud.logged("trains", 2) and given)
-    for pod in cloud.pods():
-        cloud.evict(pod["metadata"]["name"])
+    cloud.evict(*(pod["metadata"]["name"] for pod in cloud.pods()))
     outcome, lines = ending.result()
     assert (outcome.kind, outcome.exit_code) == ("preempted", 75)
     assert [line for line in lines if not line.startswith("[")] == ["node 0 trains", "saved"]
@@ -132,7 +132,10 @@ def test_a_job_that_somebody_deletes_is_cancelled(
 
 def test_pods_that_nobody_places_fail_with_their_events(cloud: Kubernetes, tmp_path: Path) -> None:
     cloud.hold("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
-    outcome, _ = run(launcher(cloud, no_pod=1), job(tmp_path, nodes=2))
+    launch = launcher(cloud, no_pod=1)
+    name = launch.submit(job(tmp_path, nodes=2))
+    cloud.until(lambda: len(cloud.store.everywhere("events")) == 2)
+    outcome = launch.follow(name, print)
     assert outcome.kind == "failed"
     assert outcome.message.startswith("0 of 2 pods have run within 1 s")
     assert "worker-1: FailedScheduling 0/3 nodes are available: 3 Insufficient nvidia.com/gpu." in outcome.message

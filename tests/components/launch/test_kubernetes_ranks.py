@@ -21,7 +21,6 @@ PATIENCE = Patience(api=60, settle=5, log=60, delete=120, first=0.05, longest=0.
 @pytest.fixture
 def cloud(tmp_path: Path) -> Iterator[Kubernetes]:
     with Kubernetes(tmp_path) as made:
-        made.controllers.grace = 60.0
         made.add("trainingruntimes", runtime(settings("trainjob")))
         yield made
 

@@ -60,9 +60,16 @@ def names(cloud: Kubernetes) -> list[str]:
     return [pod["metadata"]["name"] for pod in cloud.pods()]
 
 
-def launcher_process(cloud: Kubernetes, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.components.launch.supervise_on_cluster", cloud.url, str(folder), "1"]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+@pytest.fixture
+def process(cloud: Kubernetes, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A launcher whose job of one node trains."""
+    command = [sys.executable, "-m", "tests.components.launch.supervise_on_cluster", cloud.url, str(tmp_path), "1"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as started:
+        try:
+            cloud.until(lambda: cloud.logged("trains"))
+            yield started
+        finally:
+            started.kill()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -71,8 +78,7 @@ def test_preempted_goes_on_at_once_as_the_next_attempt(
 ) -> None:
     supervision = supervised(kind)
     cloud.until(lambda: supervision.trains(cloud, 1))
-    for name in names(cloud):
-        cloud.evict(name, "PreemptionByScheduler")
+    cloud.evict(*names(cloud), reason="PreemptionByScheduler")
     cloud.until(lambda: supervision.trains(cloud, 2))
     (tmp_path / "go").touch()
     assert supervision.outcome.result().kind == "succeeded"
@@ -108,17 +114,15 @@ def test_out_of_memory_is_final(cloud: Kubernetes, supervised: Callable[..., Sup
     assert cloud.wire.requests.count("create pytorchjobs") == 2, "the dry run and one job"
 
 
-def test_a_launcher_that_is_told_to_stop_deletes_its_job(cloud: Kubernetes, tmp_path: Path) -> None:
-    process = launcher_process(cloud, tmp_path)
-    cloud.until(lambda: cloud.logged("trains"))
+def test_a_launcher_that_is_told_to_stop_deletes_its_job(cloud: Kubernetes, process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60)[0].splitlines()[-1] == "cancelled"
+    assert process.communicate(timeout=120)[0].splitlines()[-1] == "cancelled"
     assert nothing_left(cloud)
 
 
-def test_a_launcher_that_was_killed_is_followed_by_one_that_finds_its_job(cloud: Kubernetes, tmp_path: Path) -> None:
-    process = launcher_process(cloud, tmp_path)
-    cloud.until(lambda: cloud.logged("trains"))
+def test_a_launcher_that_was_killed_is_followed_by_one_that_finds_its_job(
+    cloud: Kubernetes, process: subprocess.Popen[str], tmp_path: Path
+) -> None:
     process.kill()
     process.communicate()
     (running,) = cloud.jobs()

@@ -23,7 +23,6 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kubernete
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with Kubernetes(tmp_path) as made:
-        made.controllers.grace = 60.0
         modes = {"accessModes": ["ReadWriteMany"]}
         made.add(
             "persistentvolumeclaims", {"metadata": {"name": "shared"}, "spec": modes, "status": {"phase": "Bound"}}

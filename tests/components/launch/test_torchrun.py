@@ -84,16 +84,15 @@ def test_a_killed_launcher_leaves_no_rank_and_the_next_one_resumes(tmp_path: Pat
     arguments = [sys.executable, "-c", LAUNCH, str(tmp_path / "jobs"), *spec.command]
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    first = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, env=environment)
-    folder = tmp_path / "jobs" / spec.name
-    until(lambda: ready(folder))
-    assert len(members(folder)) == 3, "torchrun and two ranks"
-
-    second = launcher_in(tmp_path)
-    with pytest.raises(UserError, match=f"is run by process {first.pid} already"):
-        second.submit(spec)
-    first.kill()
-    first.wait()
+    folder, second = tmp_path / "jobs" / spec.name, launcher_in(tmp_path)
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, env=environment) as first:
+        try:
+            until(lambda: ready(folder))
+            assert len(members(folder)) == 3, "torchrun and two ranks"
+            with pytest.raises(UserError, match=f"is run by process {first.pid} already"):
+                second.submit(spec)
+        finally:
+            first.kill()
     until(lambda: not members(folder))
     assert no_rank_lives(tmp_path)
 
