@@ -170,7 +170,7 @@ class House:
             env={**self.environment, **environment},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
         )
 
     def executed(self) -> list[str]:

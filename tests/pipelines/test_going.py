@@ -31,9 +31,9 @@ record = json.loads(path.read_text())
 with alive(run_id), stop_on_signals():
     progress = open_progress("collect", run_id)
     progress.event("start", fingerprint="f" * 64)
-    print("going", flush=True)
     try:
-        time.sleep(60)
+        print("going", flush=True)  # in here: from now on it may be told to stop
+        time.sleep(600)
     except KeyboardInterrupt:
         progress.event("end", status="failed", seconds=1.0)
         state.write_json(path, record | {"status": "stopped"})
@@ -50,7 +50,7 @@ def record(run_id: str, **more: Any) -> str:
     parameters = load_parameters(settings=["pretrain.steps=7", "seed=3"])
     values = {
         "id": run_id, "pipeline": "demonstrations_to_policy", "preset": "demo", "status": "running",
-        "started": 0.0, "seconds": None,
+        "schema_version": 1, "started": 0.0, "seconds": None,
         "steps": [{"name": "collect", "step": "collect", "status": "waiting"}], "error": None,
         "profile": load_profile("laptop").to_json(), "served": None, "report": None,
         "provenance": {
@@ -67,10 +67,12 @@ def running(home: Path) -> Iterator[str]:
     run_id = record("20260101-000000-aaaa")
     command = [sys.executable, "-c", RUN, run_id]
     with subprocess.Popen(command, cwd=state.checkout(), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "going\n"
-        yield run_id
-        process.kill()
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "going\n"
+            yield run_id
+        finally:
+            process.kill()
 
 
 def test_cancelling_is_ctrl_c_from_elsewhere(running: str, capsys: pytest.CaptureFixture[str]) -> None:

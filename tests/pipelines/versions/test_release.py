@@ -195,7 +195,7 @@ import time
 from pipelines.versions.tags import apart
 with apart("HEAD", "release") as tree:
     print(tree.root, flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
