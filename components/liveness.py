@@ -40,7 +40,10 @@ def ask_to_stop(run_id: str) -> bool:
     """Tells the process of a run to stop, as Ctrl-C does; whether there was one."""
     if not is_alive(run_id):
         return False
-    os.kill(int(_path(run_id).read_text()), signal.SIGTERM)
+    try:
+        os.kill(int(_path(run_id).read_text()), signal.SIGTERM)
+    except ProcessLookupError:
+        return False  # it has ended since
     return True
 
 

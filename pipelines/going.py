@@ -52,7 +52,8 @@ def cancel(run_id: str) -> None:
     """
     run = read_run(run_id)
     if not ask_to_stop(run["id"]):
-        raise UserError(f"run {run['id']} is {run['status']}: there is nothing to cancel")
+        status = read_run(run["id"])["status"]  # by now: it may have ended in this moment
+        raise UserError(f"run {run['id']} is {status}: there is nothing to cancel")
     end = time.monotonic() + _STOP_SECONDS
     while is_alive(run["id"]):
         if time.monotonic() > end:

@@ -1,6 +1,8 @@
 """Runs of this machine from another terminal: watched, ended, taken up again."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -83,6 +85,22 @@ def test_cancelling_is_ctrl_c_from_elsewhere(running: str, capsys: pytest.Captur
     assert "collect: started" in capsys.readouterr().out
     assert main(["runs", "cancel", running]) == 2
     assert "is stopped: there is nothing to cancel" in capsys.readouterr().err
+
+
+def test_a_run_that_ends_while_it_is_told_to_stop_has_ended(
+    running: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.kill
+
+    def too_late(process: int, number: int) -> None:
+        real(process, signal.SIGKILL)
+        while is_alive(running):
+            time.sleep(0.01)
+        raise ProcessLookupError
+
+    monkeypatch.setattr(os, "kill", too_late)
+    assert main(["runs", "cancel", running]) == 2
+    assert f"run {running} is killed: there is nothing to cancel" in capsys.readouterr().err
 
 
 def test_watching_lasts_as_long_as_the_run(running: str, monkeypatch: pytest.MonkeyPatch) -> None:
