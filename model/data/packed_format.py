@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from model.data.arrow import texts, to_numpy
 from model.errors import UserError
 
 SCHEMA_VERSION = 3
@@ -138,7 +139,7 @@ def write_arrow(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrow(path: Path) -> dict[str, np.ndarray]:
-    """Inverse of `write_arrow`, memory-mapped and read-only where numpy can. UserError when missing or damaged."""
+    """Inverse of `write_arrow`, memory-mapped and read-only. UserError when missing or damaged."""
     import pyarrow as pa
 
     if not path.is_file():
@@ -151,8 +152,7 @@ def read_arrow(path: Path) -> dict[str, np.ndarray]:
     for name in table.column_names:
         column = table[name].combine_chunks()
         if pa.types.is_fixed_size_list(column.type):
-            flat = column.flatten().to_numpy(zero_copy_only=False)
-            columns[name] = flat.reshape(-1, column.type.list_size)
+            columns[name] = to_numpy(column.flatten()).reshape(-1, column.type.list_size)
         else:
-            columns[name] = column.to_numpy(zero_copy_only=False)
+            columns[name] = texts(column) if pa.types.is_string(column.type) else to_numpy(column)
     return columns
