@@ -3,9 +3,8 @@
 from dataclasses import fields
 from pathlib import Path
 
-import yaml
-
 from model.data.segmentation import SegmentationSettings
+from model.yaml_files import read_yaml
 
 ROBOTS = Path(__file__).with_name("robots.yaml")
 
@@ -17,7 +16,7 @@ def settings_of(robot: str, given: SegmentationSettings) -> SegmentationSettings
         robot: its id; one without values in robots.yaml is cut as `given` says.
         given: a value that differs from the default counts before the robot's.
     """
-    own = yaml.safe_load(ROBOTS.read_text()).get(robot, {})
+    own = read_yaml(ROBOTS).get(robot, {})
     values = {field.name: getattr(given, field.name) for field in fields(SegmentationSettings)}
     standard = {field.name for field in fields(SegmentationSettings) if values[field.name] == field.default}
     return SegmentationSettings(**values | {name: value for name, value in own.items() if name in standard})

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from model.errors import UserError
+from model.yaml_files import read_yaml
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +44,7 @@ def read_vocabulary(path: str) -> Vocabulary:
     """
     if not path:
         return Vocabulary()
-    try:
-        given = yaml.safe_load(Path(path).read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"annotate.vocabulary is '{path}', which cannot be read as YAML: {error}.") from error
+    given = read_yaml(Path(path), f"annotate.vocabulary {path}")
     if not isinstance(given, dict) or not given or not given.keys() <= {"verbs", "objects"}:
         keys = ", ".join(map(str, given)) if isinstance(given, dict) and given else "no keys"
         raise UserError(f"{path} has {keys}: a vocabulary has the lists `verbs` and `objects`, one of them or both.")

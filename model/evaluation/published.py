@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.evaluation.records import TrialRecord
+from model.yaml_files import read_yaml
 
 FILE = Path(__file__).with_name("published.yaml")
 ALL = "all"
@@ -42,9 +43,7 @@ class PublishedBenchmark:
 @cache
 def published() -> Mapping[str, PublishedBenchmark]:
     """By the name that trial records have for the benchmark."""
-    import yaml
-
-    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    content = read_yaml(FILE)
     return {name: _benchmark(entry) for name, entry in content["benchmarks"].items()}
 
 

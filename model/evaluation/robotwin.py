@@ -12,6 +12,7 @@ from pathlib import Path
 from model.errors import UserError, unknown_name
 from model.evaluation.latency import latency_of
 from model.evaluation.records import ERROR, FAILURE, SUCCESS, Checkpoint, TrialRecord, Violations
+from model.yaml_files import read_yaml
 
 BENCHMARK = "robotwin2"
 DONE = "done"
@@ -23,9 +24,7 @@ CONDITIONS = {"demo_clean": "clean", "demo_randomized": "randomised"}
 @cache
 def step_limits() -> Mapping[str, int]:
     """Actions allowed in a trial of each of the 50 tasks."""
-    import yaml
-
-    content = yaml.safe_load(TASKS_FILE.read_text(encoding="utf-8"))
+    content = read_yaml(TASKS_FILE)
     return {task: limit for limit, tasks in content["step_limits"].items() for task in tasks}
 
 

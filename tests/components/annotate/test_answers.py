@@ -41,6 +41,13 @@ def test_words_around_the_object_are_let_pass(around: str) -> None:
         (json.dumps(GOOD | {"verb": "pick"}), r"'pick' is no allowed verb \(did you mean 'pick up'\?\)"),
         (json.dumps(GOOD | {"objects": ["red cubes"]}), r"'red cubes' is no allowed object \(did you mean 'red cube'"),
         ("{" * 100_000, "cut off or broken"),
+        ('{"sub_task": ' + "1" * 5000 + "}", "cut off or broken"),
+        (json.dumps(GOOD | {"sub_task": "   "}), "one of its texts is blank"),
+        (json.dumps(GOOD | {"verb": " "}), "one of its texts is blank"),
+        (json.dumps(GOOD | {"objects": ["red cube", "\t"]}), "one of its texts is blank"),
+        (json.dumps(GOOD | {"sub_task": "lift \ud83d"}), "half of a surrogate pair"),
+        (json.dumps(GOOD | {"objects": ["\udc00"]}), "half of a surrogate pair"),
+        (json.dumps(GOOD) + " \ud83d", "half of a surrogate pair"),
     ],
 )
 def test_what_is_no_answer_is_refused_with_the_reason(text: str, reason: str) -> None:
@@ -71,7 +78,12 @@ def test_a_vocabulary_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("verbs: pick", "give a list of words"), ("words: [a]", "has words: a vocabulary has"), ("[a", "as YAML")],
+    [
+        ("verbs: pick", "give a list of words"),
+        ("words: [a]", "has words: a vocabulary has"),
+        ("[a", "words.yaml is not valid YAML"),
+        ("verbs: [pick up]\nverbs: [place]", "'verbs' is given in line 1 and again in line 2"),
+    ],
 )
 def test_a_bad_vocabulary_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "words.yaml"
