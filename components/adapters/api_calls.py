@@ -32,6 +32,10 @@ _FILE_ERRORS = (FileNotFoundError, IsADirectoryError, PermissionError)  # of the
 _QUIET_SECONDS = 5.0  # an API that was away for so long was restarted; then a person is told what is waited for
 
 
+class WebPage(Exception):
+    """What answered is a page for people: a proxy that starts the API, or another server at its address."""
+
+
 @runtime_checkable
 class ApiError(Protocol):
     """`ApiException` of a generated client."""
@@ -62,13 +66,13 @@ class Service:
     @property
     def failures(self) -> tuple[type[Exception], ...]:
         """All that a call can raise."""
-        return self.error, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError
+        return self.error, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError, WebPage
 
     def refusal(self, error: Exception, what: str) -> Exception:
         """What to raise for an error that does not pass: a sentence where the user can do something about it."""
         if isinstance(error, ApiError) and error.status in _DENIED:
             return UserError(f"{what}: {self.name} refuses it ({brief(error)}): {self.denied}.")
-        if misaddressed(error):
+        if misaddressed(error) or isinstance(error, WebPage):
             return UserError(f"{what}: {self.name} is not where it should be ({brief(error)}): {self.misaddressed}.")
         return error
 
@@ -140,6 +144,7 @@ class Caller:
 
     service: Service
     patience: Patience = field(default_factory=Patience)
+    _answered: list[bool] = field(default_factory=list, repr=False)  # whether the API has, once; no lock is needed
 
     def backoff(self, wake: threading.Event | None = None) -> Backoff:
         return Backoff(self.service, self.patience, wake)
@@ -148,17 +153,21 @@ class Caller:
         """The answer of a call that can be repeated without harm, repeated while its failure may pass.
 
         Raises:
-            UserError: the API refuses, its address or certificate is wrong, or it is away for too long.
+            UserError: the API refuses, its address or certificate is wrong, another server is there, or it is away for
+                too long.
             ApiException: another answer of the API, for the caller to judge.
         """
         backoff = self.backoff()
         while True:
             try:
-                return once(call, *arguments, **options)
+                answer = once(call, *arguments, **options)
             except self.service.failures as error:
-                if not passing(error):
+                if not passing(error) or (isinstance(error, WebPage) and not self._answered):
                     raise self.service.refusal(error, what) from error
                 backoff.wait(error, what)
+            else:
+                self._answered[:] = [True]
+                return answer
 
     def read_or_none(self, call: Callable[..., Any], what: str, *arguments: Any, **options: Any) -> Object | None:
         """As `read`; None where the API answers that there is no such thing."""
@@ -174,10 +183,13 @@ def once(call: Callable[..., Any], *arguments: Any, **options: Any) -> Object:
     """One attempt at a call of a generated client.
 
     Raises:
-        json.JSONDecodeError: the answer was cut, or is not of this API.
+        json.JSONDecodeError: the answer was cut.
+        WebPage: it is not of this API.
     """
-    response = send(call, *arguments, **options)
-    answer: Object = json.loads(response.data)
+    data: bytes = send(call, *arguments, **options).data
+    if data.lstrip().startswith(b"<"):
+        raise WebPage(data[:60].decode(errors="replace"))
+    answer: Object = json.loads(data)
     return answer
 
 

@@ -119,13 +119,23 @@ def test_an_address_that_is_none_is_said_at_once(ask: Callable[..., Call]) -> No
 
 
 @BOTH
-def test_a_page_in_place_of_json_is_asked_for_again(
+def test_a_page_in_place_of_json_is_asked_for_again_where_the_api_was(
     ask: Callable[..., Call], server: Server, answers: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers += [(200, b"<html>starting", {}), (408, "", {}), (200, {"a": 1}, {})]
+    answers += [(200, {"a": 0}, {}), (200, b"<html>starting", {}), (408, "", {}), (200, {"a": 1}, {})]
     caller, call = ask(server.url)
-    assert caller.read(call, "asking") == {"a": 1}
+    assert [caller.read(call, "asking") for _ in range(2)] == [{"a": 0}, {"a": 1}]
     assert capsys.readouterr().err == "", "what passes soon is not worth a line"
+
+
+@BOTH
+def test_an_address_where_another_server_is_is_said_at_once(
+    ask: Callable[..., Call], server: Server, answers: list[Any]
+) -> None:
+    answers += [(200, b"\n<!doctype html>", {})]
+    caller, call = ask(server.url)
+    with pytest.raises(UserError, match="asking: .* is not where it should be .*<!doctype html>.*: correct "):
+        caller.read(call, "asking")
 
 
 @BOTH
