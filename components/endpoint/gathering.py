@@ -24,6 +24,15 @@ _FINAL_BINARY, _MASKED = 0x82, 0x80
 _MASK_BYTES = 4
 
 
+class _Protocol(WebSocketsSansIOProtocol):
+    """uvicorn's, for which a refusal completes the handshake: it logged an error for each (0.54)."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
+
+
 class GatheringProtocol(asyncio.BufferedProtocol):
     """Around uvicorn's protocol. Not derived from it: uvloop asks an `asyncio.Protocol` for no buffer."""
 
@@ -34,7 +43,7 @@ class GatheringProtocol(asyncio.BufferedProtocol):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self._inner = WebSocketsSansIOProtocol(config, server_state, app_state, _loop)
+        self._inner = _Protocol(config, server_state, app_state, _loop)
         self._head = memoryview(bytearray(_HEAD_BYTES))
         self._filled = 0  # bytes of the head, or of the large frame
         self._large: _Large | None = None

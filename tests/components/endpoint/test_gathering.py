@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from uvicorn.config import Config
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from components.endpoint.gathering import _HEAD_BYTES, _LARGE, GatheringProtocol
 
@@ -243,3 +245,11 @@ def test_a_reply_waits_while_the_socket_is_full():
             await asyncio.sleep(0)
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_a_refused_handshake_is_no_error_of_the_server(start, slow_bundle, caplog):
+    server = start(slow_bundle())
+    with pytest.raises(InvalidStatus, match="404"):
+        connect(f"ws://{server.host}/nowhere", proxy=None)
+    server.stop()  # what it has to log is logged
+    assert [(one.name, one.getMessage()) for one in caplog.records] == []
