@@ -1,6 +1,7 @@
 """Starts a run for a dataset that has arrived, unless there is one: by whichever trigger, of whichever process."""
 
 import hashlib
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ from pipelines.parameters import load_parameters
 from pipelines.profile import Profile
 from pipelines.triggers.arrivals import Arrival, Debounce, Unfinished, arrivals, lack_of
 from pipelines.versions.tags import data_of_release, find_release
+
+# Nothing of a dataset that is not whole has changed, but what kept it from being read may be over.
+_AGAIN_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +146,13 @@ def watch(
     settle: float,
     every: float,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
     rounds: int | None = None,
 ) -> None:
     """Starts a run for each dataset below an address, those that are there and those that come, for ever.
 
-    What fails in a round (a bucket or an API that is away) is said, and tried again in the next; in the first it ends
-    the watch.
+    What fails (a bucket or an API that is away) is said, and tried again in the next round; a bucket that cannot be
+    listed in the first ends the watch. No dataset waits for another that fails.
 
     Args:
         trigger: what is run.
@@ -155,26 +160,36 @@ def watch(
         settle: seconds that a dataset must be at rest.
         every: seconds between two looks.
         pause: waits.
+        clock: seconds.
         rounds: ends after so many looks; None: never.
     """
-    debounce = Debounce(settle)
-    finished: set[Arrival] = set()
+    debounce = Debounce(settle, clock)
+    started: set[Arrival] = set()
+    unfinished: dict[Arrival, tuple[float, str]] = {}  # when it is looked at again, and what it lacked
     looked = 0
     while rounds is None or looked < rounds:
         try:
             found = arrivals(address)
-            if not looked:
-                trigger.say(f"watching {address}: {len(found)} dataset{'s' * (len(found) != 1)}")
-            for arrival in debounce.settled(found):
-                if arrival not in finished:
-                    try:
-                        trigger.start(arrival)
-                    except Unfinished as error:
-                        trigger.say(f"waiting for the rest: {error}")
-                    finished.add(arrival)
         except UserError as error:
             if not looked:
                 raise
+            found = []
             trigger.say(f"tried again in {every:g} s: {error}")
+        if not looked:
+            trigger.say(f"watching {address}: {len(found)} dataset{'s' * (len(found) != 1)}")
+        for arrival in debounce.settled(found):
+            due, lacked = unfinished.get(arrival, (-math.inf, ""))
+            if arrival in started or clock() < due:
+                continue
+            try:
+                trigger.start(arrival)
+            except Unfinished as error:
+                unfinished[arrival] = clock() + _AGAIN_SECONDS, str(error)
+                if str(error) != lacked:
+                    trigger.say(f"waiting for the rest: {error}")
+            except UserError as error:
+                trigger.say(f"tried again in {every:g} s: {error}")
+            else:
+                started.add(arrival)
         looked += 1
         pause(every)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from model.errors import UserError
 from pipelines.cli import main
 from pipelines.cluster import staging
 from pipelines.triggers import starting
-from pipelines.triggers.arrivals import arrivals
+from pipelines.triggers.arrivals import Arrival, arrivals
 from pipelines.triggers.starting import Started, Trigger, start_when_settled, watch
 from tests.pipelines.triggers.conftest import MakeTrigger
 
@@ -91,13 +92,18 @@ def test_nothing_starts_while_files_still_arrive(
 
 
 def test_a_dataset_that_stays_unfinished_is_said(
-    kubeflow: Any, make_trigger: MakeTrigger, s3: Any, upload: Upload
+    kubeflow: Any, make_trigger: MakeTrigger, s3: Any, upload: Upload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = upload("cubes")
     s3.client.delete_object(Bucket="artefacts", Key="cubes/data/chunk-000/episode_000001.parquet")
-    with pytest.raises(
-        UserError, match=r"no run after 0\.2 s: .*lacks its table for episode 1\. Upload what is missing"
+    times = iter((0.0, 0.1, 0.2))  # when it begins, and after each of two looks: once seen is not at rest
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(
+            UserError, match=r"no run after 0\.2 s: .*lacks its table for episode 1\. Upload what is missing"
+        ),
     ):
+        patch.setattr(starting, "time", SimpleNamespace(monotonic=lambda: next(times)))
         start_when_settled(make_trigger(), [address], settle=0.0, give_up=0.2, every=0.01)
     with pytest.raises(UserError, match=r"s3://artefacts/nothing holds no meta/info\.json\."):
         start_when_settled(make_trigger(), ["s3://artefacts/nothing"], settle=0.0, give_up=0.0, every=0.01)
@@ -131,6 +137,45 @@ def test_watching_starts_what_is_there_and_what_comes_and_again_nothing(
     watch(make_trigger(stream=out), "s3://artefacts/in", settle=0.0, every=0.01, pause=lambda _: None, rounds=3)
     assert len(kubeflow.runs) == 2, "a watch that starts anew starts nothing twice"
     assert out.getvalue().count("has its run") == 2
+
+
+def test_a_watched_dataset_that_cannot_be_started_keeps_no_other_from_its_run(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("balls", "cubes"):
+        Storage.from_url(upload(f"in/{name}")).write_bytes("README.md", name.encode())
+
+    def lack_of(arrival: Arrival) -> str | None:
+        if arrival.address.endswith("balls"):
+            raise UserError("the balls are locked away")
+        return None
+
+    monkeypatch.setattr(starting, "lack_of", lack_of)
+    out = io.StringIO()
+    trigger = make_trigger(stream=out)
+    watch(trigger, "s3://artefacts/in", settle=0.0, every=0.01, pause=lambda _: None, rounds=3)
+    assert len(kubeflow.runs) == 1 and "s3://artefacts/in/cubes (" in out.getvalue()
+    assert out.getvalue().count("tried again in 0.01 s: the balls are locked away") == 2, "a round"
+
+
+def test_a_watched_dataset_that_could_not_be_read_is_looked_at_again_and_what_it_lacks_said_once(
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes do not change when the store is there again: nothing but time says that it may be whole now."""
+    upload("in/cubes")
+    looks = iter(["the store is away", "the store is away", None])
+    monkeypatch.setattr(starting, "lack_of", lambda arrival: next(looks))
+    now, out = [0.0], io.StringIO()
+
+    def five_minutes(_: float) -> None:
+        now[0] += 300.0
+
+    trigger = make_trigger(stream=out)
+    # It is at rest, and looked at, in the second round, the fourth and the sixth.
+    watch(trigger, "s3://artefacts/in", settle=0.0, every=1.0, pause=five_minutes, clock=lambda: now[0], rounds=6)
+    assert next(looks, "all were taken") == "all were taken"
+    assert len(kubeflow.runs) == 1
+    assert out.getvalue().count("waiting for the rest: the store is away") == 1
 
 
 def test_a_watch_of_nothing_that_can_be_listed_ends(make_trigger: MakeTrigger, s3: Any) -> None:
@@ -183,9 +228,9 @@ def test_the_command_follows_a_run_that_another_process_started(
     assert main(["trigger", "data", "--event", event, "--allow-tags"]) == 0
     assert "about no dataset" in capsys.readouterr().out
     assert main(["trigger", "data", "--allow-tags"]) == 2
-    for option in ("--every", "--give-up"):  # nan: neither pauses nor ends
-        assert main(["trigger", "data", "s3://artefacts/cubes", "--allow-tags", option, "nan"]) == 2
-        assert f"{option} is nan: it must be" in capsys.readouterr().err
+    for option, value in (("--every", "0"), ("--give-up", "-1")):
+        assert main(["trigger", "data", "s3://artefacts/cubes", "--allow-tags", option, value]) == 2
+        assert f"{option} is {value}: it must be" in capsys.readouterr().err
     assert main(["trigger", "tag", "data/cubes-v1", "--profile", "laptop"]) == 2
     assert "nothing waits for data: give one of a cluster" in capsys.readouterr().err
     assert len(kubeflow.runs) == 1
