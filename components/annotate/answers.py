@@ -50,9 +50,12 @@ def read_answer(text: str, kind: Kind, vocabulary: Vocabulary) -> Answer:
     """The answer in a model's text; words around the JSON object are let pass.
 
     Raises:
-        BadAnswer: no JSON object, one that was cut off, or one that is not of the schema or the vocabulary.
+        BadAnswer: no JSON object, one that was cut off, or one that is not of the schema or the vocabulary; half a
+            character, which no file can hold.
     """
     faults = []
+    if not _is_whole(text):
+        raise BadAnswer("the answer has half of a surrogate pair, which is no character")
     for found in _objects(text):
         error = next(
             iter(sorted(_validator(kind).iter_errors(found), key=lambda one: list(map(str, one.absolute_path)))), None
@@ -64,6 +67,13 @@ def read_answer(text: str, kind: Kind, vocabulary: Vocabulary) -> Answer:
         verb = " ".join(found.get("verb", "").lower().split())
         objects = tuple(dict.fromkeys(" ".join(name.lower().split()) for name in found["objects"]))
         sentence = " ".join(found["task" if kind == "episode" else "sub_task"].split())
+        texts = (sentence, *objects, *([verb] if kind == "segment" else []))
+        if not all(texts):
+            faults.append("one of its texts is blank")
+            continue
+        if not _is_whole(*texts):
+            faults.append("it has half of a surrogate pair, as \\ud83d alone, which is no character")
+            continue
         words = vocabulary.faults(verb if kind == "segment" else None, objects)
         if words:
             faults.append("; ".join(words))
@@ -75,6 +85,11 @@ def read_answer(text: str, kind: Kind, vocabulary: Vocabulary) -> Answer:
     raise BadAnswer(
         f"{'the JSON object is cut off or broken' if cut else 'there is no JSON object'} in {text[:SHOWN]!r}"
     )
+
+
+def _is_whole(*texts: str) -> bool:
+    """Whether texts can be written down: JSON's escapes can name halves of characters."""
+    return not any("\ud800" <= letter <= "\udfff" for text in texts for letter in text)
 
 
 @cache
@@ -97,7 +112,7 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
     while at >= 0 and tries:
         try:
             found, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError also of a number with thousands of digits
             tries -= 1
             at = text.find("{", at + 1)
             continue
