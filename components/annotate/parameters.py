@@ -1,5 +1,6 @@
 """What may be set about annotating: where episodes are cut, who writes the texts, and what of them is kept."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -49,8 +50,11 @@ class Parameters(SegmentationSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("frames", "frame_size", "concurrency", "timeout_seconds", "attempts"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"annotate.{name} is {getattr(self, name)}: it must be above 0.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"annotate.{name} is {getattr(self, name)}: it must be a number above 0.")
+        for name in ("price_input", "price_output"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"annotate.{name} is {getattr(self, name)}: it must be a number, 0 or more.")
         if not 0 <= self.failed_share <= 1:
             raise UserError(f"annotate.failed_share is {self.failed_share}: it is a share, choose between 0 and 1.")
         if self.writer == "endpoint" and not (self.endpoint and self.model):

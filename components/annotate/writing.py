@@ -18,6 +18,7 @@ from components.annotate.prompts import Question
 from model.errors import UserError
 from model.progress import Progress
 
+WEIGHTS = (".safetensors", ".bin")
 DECODERS = 2  # threads that read frames; decoding holds no lock of the interpreter
 
 
@@ -49,7 +50,7 @@ def open_model(parameters: Parameters) -> Model:
     from components.annotate.local_model import LocalModel
 
     content = hashlib.sha256()
-    for file in sorted(Path(parameters.checkpoint).glob("*.safetensors")):
+    for file in sorted(file for file in Path(parameters.checkpoint).glob("*") if file.suffix in WEIGHTS):
         with file.open("rb") as weights:
             content.update(hashlib.file_digest(weights, "sha256").digest())
     return LocalModel(parameters.checkpoint, f"{Path(parameters.checkpoint).name}@{content.hexdigest()[:12]}")

@@ -92,3 +92,18 @@ def test_a_key_that_cannot_be_sent_is_named_and_not_shown(monkeypatch: pytest.Mo
 def test_an_endpoint_that_is_no_address_is_named_before_anything_runs(address: str) -> None:
     with pytest.raises(UserError, match=f"annotate.endpoint is '{re.escape(address)}', which is no http address"):
         Parameters(writer="endpoint", endpoint=address, model="m")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("timeout_seconds", float("inf")),
+        ("timeout_seconds", 0.0),
+        ("price_input", -1.0),
+        ("price_output", float("nan")),
+    ],
+)
+def test_a_figure_that_is_none_is_named_before_anything_runs(name: str, value: float) -> None:
+    """Without an end one request would be waited for for ever; a summary with nan is no JSON."""
+    with pytest.raises(UserError, match=f"annotate.{name} is {value}: it must be a number"):
+        Parameters(**{name: value})

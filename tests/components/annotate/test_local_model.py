@@ -10,8 +10,10 @@ from components.annotate import local_model, step
 from components.annotate.evidence import FrameSettings, episode_questions
 from components.annotate.local_model import messages
 from components.annotate.local_processor import load_processor
+from components.annotate.parameters import Parameters
 from components.annotate.prompts import Question
 from components.annotate.vocabulary import Vocabulary
+from components.annotate.writing import open_model
 from model.data.annotations import read_annotations
 from model.data.lerobot import LeRobotDataset
 from model.data.segmentation import segment_episode
@@ -102,3 +104,16 @@ def test_a_folder_without_a_model_is_named(inputs: dict[str, Path], tmp_path: Pa
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty', from which transformers loads no vision-language model"):
         annotate(inputs, tmp_path / "out", tmp_path / "empty")
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "pytorch_model-00001-of-00002.bin"])
+def test_other_weights_have_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """What one model answered must not be taken for the answer of another in a folder of the same name."""
+    monkeypatch.setattr(local_model, "LocalModel", lambda path, name: name)
+    names = set()
+    for number in range(2):
+        folder = tmp_path / str(number) / "vlm"
+        folder.mkdir(parents=True)
+        (folder / file).write_bytes(bytes([number]))
+        names.add(open_model(Parameters(writer="local", checkpoint=str(folder))))
+    assert len(names) == 2 and all(str(name).startswith("vlm@") for name in names)
