@@ -50,12 +50,24 @@ def read_tasks(tasks: Any, *, annotator: str = "") -> list[Labelled]:
     """
     if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
         raise UserError("there is no list of tasks in it: in Label Studio choose Export, format JSON.")
-    found = [_labelled(number, task, annotator) for number, task in enumerate(tasks)]
+    found = [_read(number, task, annotator) for number, task in enumerate(tasks)]
     episodes = [one.episode for one in found]
     twice = sorted({episode for episode in episodes if episodes.count(episode) > 1})
     if twice:
         raise UserError(f"episode {twice[0]} has two tasks in the file: export one project, with one import of them.")
     return found
+
+
+def _read(number: int, task: Mapping[str, Any], annotator: str) -> Labelled:
+    try:
+        return _labelled(number, task, annotator)
+    except UserError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError) as error:  # of another shape, at whatever depth
+        raise UserError(
+            f"task {number} is not as Label Studio exports it ({type(error).__name__}: {error}): export it again, "
+            "format JSON."
+        ) from error
 
 
 def _labelled(number: int, task: Mapping[str, Any], annotator: str) -> Labelled:

@@ -80,26 +80,33 @@ class ReviewFile:
 
         Raises:
             Changed: an episode is not what its reviewer was shown; nothing is saved.
-            UserError: there is no such episode, or the segments are not right (`edits.settle`); nothing is saved.
+            UserError: there is no such episode, the segments are not right (`edits.settle`), or the file cannot be
+                written; nothing is saved.
         """
-        with self._alone():
-            self._read()
-            settled = {}
-            for episode, change in changes.items():
-                stored = self.rows(episode)
-                if change.base != revision(stored):
-                    raise Changed(episode, stored)
-                settled[episode] = settle(
-                    episode,
-                    change.segments,
-                    [*stored, *self._annotated.get(episode, ())],
-                    length=self._lengths[episode],
-                    reviewer=change.reviewer,
-                    now=change.now,
-                )
-            if any(self._rows[episode] != rows for episode, rows in settled.items()):
-                self._write({**self._rows, **settled})
-            return settled
+        try:
+            with self._alone():
+                self._read()
+                settled = {}
+                for episode, change in changes.items():
+                    stored = self.rows(episode)
+                    if change.base != revision(stored):
+                        raise Changed(episode, stored)
+                    settled[episode] = settle(
+                        episode,
+                        change.segments,
+                        [*stored, *self._annotated.get(episode, ())],
+                        length=self._lengths[episode],
+                        reviewer=change.reviewer,
+                        now=change.now,
+                    )
+                if any(self._rows[episode] != rows for episode, rows in settled.items()):
+                    self._write({**self._rows, **settled})
+                return settled
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written ({error.strerror or error}), what you did is not saved: make room or "
+                "make the folder writable, then save again."
+            ) from error
 
     def rows(self, episode: int) -> list[dict[str, Any]]:
         """The rows of one episode.
@@ -134,18 +141,12 @@ class ReviewFile:
 
     def _write(self, rows: dict[int, list[dict[str, Any]]]) -> None:
         new = f".{self.path.name}.new"
-        try:
-            write_annotations(self.path.parent, [row for episode in rows.values() for row in episode], new)
-            written = self.path.with_name(new)
-            with written.open("rb") as file:
-                os.fsync(file.fileno())
-            self._rows, self._seen = rows, _seen(written.stat())
-            written.replace(self.path)
-        except OSError as error:
-            raise UserError(
-                f"{self.path} cannot be written ({error.strerror or error}), what you did is not saved: make room or "
-                "make the folder writable, then save again."
-            ) from error
+        write_annotations(self.path.parent, [row for episode in rows.values() for row in episode], new)
+        written = self.path.with_name(new)
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        self._rows, self._seen = rows, _seen(written.stat())
+        written.replace(self.path)
 
 
 def _seen(stat: os.stat_result) -> tuple[int, ...]:

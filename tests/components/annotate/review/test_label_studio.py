@@ -226,6 +226,10 @@ def broken(change: Any) -> Any:
         (broken(lambda task, region: region["value"].update(timelinelabels=["a", "b"])), r"\['a', 'b'\]: choose one"),
         (broken(lambda task, region: task["annotations"][0].update(updated_at="soon")), "time 'soon'"),
         (broken(lambda task, region: None) * 2, "episode 4 has two tasks"),
+        (broken(lambda task, region: region.update(value=["x"])), "task 0 is not as Label Studio exports it"),
+        (broken(lambda task, region: region["value"]["ranges"][0].update(start="x")), "task 0 is not as"),
+        (broken(lambda task, region: task.update(annotations=["x"])), "task 0 is not as"),
+        (broken(lambda task, region: task["data"]["lingbot"]["rows"][0].pop("verb")), "not as .*KeyError: 'verb'"),
     ],
 )
 def test_what_is_no_export_is_refused(tasks: Any, message: str) -> None:

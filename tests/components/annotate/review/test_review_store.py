@@ -3,6 +3,7 @@
 import errno
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,17 @@ def test_who_reads_while_it_is_saved_reads_a_whole_file(tmp_path: Path) -> None:
         file.save({4: accepting(file, 4)})
         assert reader.read() == before
     assert path.read_bytes() != before
+
+
+def test_a_folder_that_is_gone_is_said_and_the_work_can_be_saved_later(tmp_path: Path) -> None:
+    file = review(tmp_path / "deep/reviewed.parquet")
+    change = {3: accepting(file, 3)}
+    shutil.rmtree(tmp_path / "deep")
+    with pytest.raises(UserError, match="cannot be written .No such file or directory., what you did is not saved"):
+        file.save(change)
+    (tmp_path / "deep").mkdir()
+    made = file.save(change)[3]
+    assert [row for row in read_annotations(file.path) if row["episode"] == 3] == made
 
 
 def test_a_full_disk_is_said_and_the_work_can_be_saved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
