@@ -121,13 +121,13 @@ def addresses_lead_somewhere(objects: list[Object]) -> Iterator[str]:
                 yield f"{whose} calls {':'.join(called)}, which no service of it answers"
 
 
-def replicas_are_those_of_the_scaler(objects: list[Object]) -> Iterator[str]:
-    """A Deployment that names another number is scaled back to it by each apply."""
-    counts = {name(item): item["spec"].get("replicas", 1) for item in of_kind(objects, "Deployment")}
+def replicas_are_the_scaler_s_to_say(objects: list[Object]) -> Iterator[str]:
+    """A Deployment that names a number is scaled back to it by each apply, or refuses the apply, once it was scaled."""
+    named = {name(item): "replicas" in item["spec"] for item in of_kind(objects, "Deployment")}
     for item in of_kind(objects, "HorizontalPodAutoscaler"):
         target, least = item["spec"]["scaleTargetRef"], item["spec"].get("minReplicas", 1)
-        if target["apiVersion"] != "apps/v1" or counts.get(f"{target['kind']} {target['name']}") != least:
-            yield f"{name(item)} begins with {least} replicas, and {target['name']} with another number"
+        if target["apiVersion"] != "apps/v1" or named.get(f"{target['kind']} {target['name']}") is not False:
+            yield f"{name(item)} scales {target['name']}, which names its own replicas or is none that it knows"
         if item["spec"]["maxReplicas"] <= least:
             yield f"{name(item)} cannot scale"
 
@@ -151,7 +151,7 @@ def budgets_take_one_at_a_time(objects: list[Object]) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     everything_is_in_the_namespace, workloads_select_their_own, mounts_meet, probes_and_volumes_are_whole,
-    files_can_be_read, requests_fit, addresses_lead_somewhere, replicas_are_those_of_the_scaler,
+    files_can_be_read, requests_fit, addresses_lead_somewhere, replicas_are_the_scaler_s_to_say,
     tokens_go_to_those_with_rights, budgets_take_one_at_a_time,
 )  # fmt: skip
 

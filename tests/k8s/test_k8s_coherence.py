@@ -299,12 +299,17 @@ BREAKS: list[tuple[Rule, Change, str]] = [
         "calls lingbot-mlflow:5000",
     ),
     (
-        coherence.replicas_are_those_of_the_scaler,
-        lambda o: spec("Deployment", "lingbot-endpoint")(o).update(replicas=1),
-        "with another number",
+        coherence.replicas_are_the_scaler_s_to_say,
+        lambda o: spec("Deployment", "lingbot-endpoint")(o).update(replicas=3),
+        "names its own replicas",
     ),
     (
-        coherence.replicas_are_those_of_the_scaler,
+        coherence.replicas_are_the_scaler_s_to_say,
+        lambda o: spec("HorizontalPodAutoscaler", "lingbot-endpoint")(o)["scaleTargetRef"].update(name="endpoint"),
+        "or is none that it knows",
+    ),
+    (
+        coherence.replicas_are_the_scaler_s_to_say,
         lambda o: spec("HorizontalPodAutoscaler", "lingbot-endpoint")(o).update(maxReplicas=3),
         "cannot scale",
     ),

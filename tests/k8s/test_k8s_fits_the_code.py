@@ -122,6 +122,14 @@ def test_alerts_and_dashboards_ask_for_series_that_there_are() -> None:
     assert unknown == set()
 
 
+def test_the_alert_about_memory_asks_how_a_pod_ended_that_is_never_started_again() -> None:
+    """The last end of a container that was started again has a series of its own, which these pods never have."""
+    (job,) = find(build("prod"), "TrainingRuntime", "lingbot-torch")["spec"]["template"]["spec"]["replicatedJobs"]
+    assert job["template"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    asked = dict(expressions())["LingbotTrainingPodOutOfMemory"]
+    assert "kube_pod_container_status_terminated_reason" in asked and "last_terminated" not in asked
+
+
 def test_every_metric_of_the_endpoint_is_on_the_dashboard_or_in_an_alert() -> None:
     asked = {found for _, text in expressions() for found in EXPRESSION.findall(text)}
     shown = {re.sub(r"_(total|bucket|sum|count)$", "", found) for found in asked}
