@@ -9,7 +9,7 @@ from components.adapters.api_calls import Object
 from model.errors import UserError, unknown_name
 from pipelines.cluster import records
 from pipelines.cluster.api import Kubeflow, explain
-from pipelines.cluster.following import end_lines, follow, outcome, steps_of
+from pipelines.cluster.following import Ended, end_lines, follow, outcome, steps_of
 from pipelines.cluster.leaving import leaving
 from pipelines.cluster.once import experiment_id
 from pipelines.cluster.results import conclude
@@ -75,8 +75,7 @@ def show(kfp: Kubeflow, reference: str, as_json: bool) -> None:
     lines = [f"  {kfp.link(run['run_id'])}"]
     if run.get("state") not in ACTIVE:
         ended = outcome(run, steps)
-        record = records.find(reference)
-        lines = end_lines(ended, kfp.link(run["run_id"])) + (conclude(record, ended)[1] if record else [])
+        lines = end_lines(ended, kfp.link(run["run_id"])) + _conclude(reference, ended)
     print("\n".join(lines))
 
 
@@ -85,12 +84,7 @@ def watch(kfp: Kubeflow, reference: str) -> int:
     run_id = find(kfp, reference)
     with leaving(kfp, run_id, reference, cancel=False) as left:
         ended = follow(kfp, run_id)
-        results: list[str] = []
-        record = records.find(reference)
-        if record is not None:
-            record, results = conclude(record, ended)
-            records.save(record)
-        print("\n".join([*end_lines(ended, kfp.link(run_id)), *results]))
+        print("\n".join([*end_lines(ended, kfp.link(run_id)), *_conclude(reference, ended)]))
         return ended.code
     return left.code
 
@@ -126,8 +120,21 @@ def retry(kfp: Kubeflow, reference: str, *, wait: bool) -> int:
         # It goes on already: by a call of ours whose answer was lost.
         if kfp.run(run["run_id"]).get("state") not in ACTIVE:
             raise explain(error, what) from error
+    record = records.find(reference)
+    if record is not None:
+        records.save(record | {"status": "running", "seconds": None, "error": None})
     print(f"run {run['run_id']} goes on: {kfp.link(run['run_id'])}", flush=True)
     return watch(kfp, reference) if wait else 0
+
+
+def _conclude(reference: str, ended: Ended) -> list[str]:
+    """Keeps the end of a run that was started from here; the lines that tell what it made."""
+    record = records.find(reference)
+    if record is None:
+        return []
+    record, lines = conclude(record, ended)
+    records.save(record)
+    return lines
 
 
 def _status(run: Object) -> str:

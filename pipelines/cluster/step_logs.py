@@ -58,7 +58,8 @@ def failed_log(run_id: str, step: str, lines: int = TAIL_LINES) -> StepLog:
         return StepLog(why=f"its log cannot be read ({brief(error)}): {by_hand}")
     except UserError as error:
         return StepLog(why=f"its log cannot be read ({error}): {by_hand}")
-    return StepLog(pod=pod, lines=tuple(_shown(text)), report=_report(text))
+    report = _report(text)
+    return StepLog(pod=pod, lines=tuple(_shown(text) if report else text), report=report)
 
 
 def _read(core: CoreV1Api, pod: str, lines: int) -> Sequence[str]:
@@ -71,7 +72,10 @@ def _report(text: Sequence[str]) -> dict[str, Any] | None:
     for line in reversed(text):
         place = line.find(ERROR_MARK)
         if place >= 0:
-            report: dict[str, Any] = json.loads(line[place + len(ERROR_MARK) :])
+            try:
+                report: dict[str, Any] = json.loads(line[place + len(ERROR_MARK) :])
+            except ValueError:  # a container's runtime cuts long lines, and others come between the pieces
+                return None
             return report
     return None
 

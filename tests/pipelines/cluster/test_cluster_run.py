@@ -96,6 +96,19 @@ def test_a_fault_shows_the_end_of_the_log_and_is_code_1(
     assert record()["status"] == "failed"
 
 
+def test_a_report_into_which_another_line_came_is_shown_as_it_stands(
+    kubeflow: Kubeflow, lingbot: Lingbot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container's runtime cuts long lines in pieces, and what another stream says comes between them."""
+    kubeflow.break_step("pack", marked(user=True)[:60] + "a warning", "the end")
+    assert lingbot("run", "--profile", "here.yaml") == 1
+    said = capsys.readouterr().out
+    assert re.search(
+        r"step 'pack' failed\n  the end of the log of .*\n  \| lingbot-error: .*a warning\n  \| the end", said
+    )
+    assert record()["status"] == "failed"
+
+
 def test_a_log_that_cannot_be_read_is_said_with_the_command_that_reads_it(
     kubeflow: Kubeflow, kubernetes: Kubernetes, lingbot: Lingbot, capsys: pytest.CaptureFixture[str]
 ) -> None:

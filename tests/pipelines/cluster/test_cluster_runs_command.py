@@ -104,6 +104,24 @@ def test_a_retry_whose_answer_is_lost_is_one_retry(kubeflow: Kubeflow, lingbot: 
     kubeflow.until(lambda: kubeflow.runs[0]["state"] == "SUCCEEDED")
 
 
+def test_the_list_tells_the_end_that_was_shown_and_that_it_goes_on_after_a_retry(
+    kubeflow: Kubeflow, lingbot: Lingbot, started: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kubeflow.break_step("pack", "the wheel came off", times=1)
+    kubeflow.release()
+    kubeflow.until(lambda: kubeflow.runs[0]["state"] == "FAILED")
+    assert lingbot("runs", "show", started) == 0
+    capsys.readouterr()
+    assert lingbot("runs", "list") == 0
+    assert f"{started}  " in (said := capsys.readouterr().out) and "  failed  " in said and "running?" not in said
+    kubeflow.hold("pack")
+    assert lingbot("runs", "retry", started, "--no-wait") == 0
+    capsys.readouterr()
+    assert lingbot("runs", "list") == 0
+    assert "  running?  " in capsys.readouterr().out
+    kubeflow.release()
+
+
 def test_cancelling_ends_it_once(
     kubeflow: Kubeflow, lingbot: Lingbot, started: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
