@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kubernetes import config
 from kubernetes.client import ApiClient, ApiException, Configuration, CoreV1Api, CustomObjectsApi
+from yaml import YAMLError
 
 from components.adapters import api_calls
 from components.adapters.api_calls import ONCE, Caller, Service
@@ -41,7 +42,7 @@ def connect(context: str | None = None) -> ApiClient:
     """A client by a context of the kubeconfig where there is one, otherwise by the service account of this pod.
 
     Raises:
-        UserError: there is neither.
+        UserError: there is neither, or the kubeconfig is none.
     """
     configuration = Configuration()
     files = os.environ.get("KUBECONFIG") or KUBECONFIG
@@ -53,6 +54,12 @@ def connect(context: str | None = None) -> ApiClient:
     except config.ConfigException as error:
         raise UserError(
             f"no Kubernetes cluster is configured ({error}): set KUBECONFIG to a file that names it, or run in a pod."
+        ) from error
+    except (OSError, YAMLError, ValueError, TypeError, AttributeError) as error:  # of what is no kubeconfig
+        said = " ".join(str(error).split())
+        raise UserError(
+            f"the kubeconfig {files} cannot be read ({type(error).__name__}: {said}): correct it, or set KUBECONFIG to "
+            "another."
         ) from error
     return client(configuration)
 

@@ -17,6 +17,7 @@ from kubernetes.client import ApiException
 from components.adapters.api_calls import brief, once, passing, send
 from components.launch.cluster import Cluster
 from components.launch.watching import Reader
+from model.errors import UserError
 
 _SILENT_SECONDS = 300  # without a line the connection is made anew: it may be dead
 _OVERLAP_SECONDS = 600  # by which clocks of this machine and of a node may differ
@@ -62,7 +63,11 @@ def key(stamp: str) -> tuple[str, str]:
 
 
 class PodLog(Reader):
-    """Tells every line of one container until the container has ended and all was read."""
+    """Tells every line of one container until the container has ended and all was read.
+
+    A log that cannot be read is said in a last line, and is no failure: a training of days does not end because its
+    node's log is away.
+    """
 
     def __init__(self, cluster: Cluster, pod: str, uid: str, tell: Callable[[str, Any], None]) -> None:
         """`tell` gets ("LINE", text), ("READ", pod) when all was read and, as the last, ("FAILED", error)."""
@@ -80,6 +85,14 @@ class PodLog(Reader):
             self._wake.set()
 
     def _follow(self) -> None:
+        try:
+            self._read_to_the_end()
+        except (UserError, ApiException) as error:
+            said = str(error) if isinstance(error, UserError) else brief(error)
+            self._tell("LINE", f"(the rest of the log of pod {self.pod} is not read: {said})")
+            self._finish()
+
+    def _read_to_the_end(self) -> None:
         while not self._stop.is_set():
             whole = self._ended.is_set()
             if whole and not self._stop.is_set():

@@ -48,3 +48,30 @@ def test_an_unknown_context_is_one_sentence(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     with pytest.raises(UserError, match="nowhere"):
         connect("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"clusters: [", "ParserError"),
+        (b"\xff\xfe\x00", "UnicodeDecodeError|ReaderError"),
+        (b"- one\n- two\n", "TypeError|AttributeError"),
+        (b"clusters: 3\n", "TypeError"),
+    ],
+)
+def test_what_is_no_kubeconfig_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, said: str
+) -> None:
+    (tmp_path / "config").write_bytes(content)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(UserError, match=rf"the kubeconfig .*config cannot be read \((?:{said}): .*set KUBECONFIG to"):
+        connect()
+
+
+def test_a_certificate_that_is_none_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_kubeconfig(tmp_path / "config", "https://127.0.0.1:1")
+    text = (tmp_path / "config").read_text()
+    (tmp_path / "config").write_text(text.replace("server:", "certificate-authority-data: a\n    server:"))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(UserError, match="the kubeconfig .* cannot be read .Error: "):
+        connect()
