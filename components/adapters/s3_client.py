@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ProfileNotFound
+from botocore.exceptions import BotoCoreError, ProfileNotFound
 
 from components.secrets import refuse_in_address
 from model.errors import UserError
@@ -31,11 +31,18 @@ def endpoint() -> str | None:
         url = os.environ.get(name)
         if url:
             refuse_in_address(name, url)
-            parts = urlsplit(url)
-            if parts.scheme not in ("http", "https") or not parts.hostname:
+            if not _is_address(url):
                 raise UserError(f"{name} is '{url}': it must be http://host:port or https://host.")
             return url
     return None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port, or of brackets that do not close
+        return False
 
 
 def addressing_style() -> str:
@@ -61,6 +68,12 @@ def client(*, attempts: int = 0) -> Any:
         raise UserError(
             f"AWS_PROFILE is '{os.environ.get('AWS_PROFILE')}', and AWS's files hold no such profile: correct it, or "
             "add it to ~/.aws/config."
+        ) from error
+    except UserError:
+        raise
+    except (BotoCoreError, ValueError) as error:
+        raise UserError(
+            f"the settings of S3 are not accepted ({type(error).__name__}: {error}): correct AWS_*, or AWS's files."
         ) from error
 
 

@@ -68,7 +68,10 @@ class Storage(ABC):
         refuse_in_address("the storage", text)
         if not text.strip():
             raise UserError(f"storage '{text}' names nothing: give a folder or s3://bucket/prefix.")
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+        except ValueError as error:  # of brackets that do not close
+            raise UserError(f"storage '{text}' is no address: give a folder or s3://bucket/prefix.") from error
         if "://" in text and (parts.query or parts.fragment):
             raise UserError(f"storage '{text}' holds '?' or '#', which end its path there: give it without them.")
         if parts.scheme == "s3":

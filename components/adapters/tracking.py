@@ -68,8 +68,8 @@ def tracking_uri() -> str:
 
 def shown_uri() -> str:
     """The address of the registry without what may be a password."""
-    scheme, _, rest = tracking_uri().partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    scheme, mark, rest = tracking_uri().partition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """How S3 is reached: addresses by path at a store of one's own, and no credentials in an address."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,10 +46,37 @@ def test_unknown_profile(monkeypatch: pytest.MonkeyPatch) -> None:
         Storage.from_url("s3://artefacts")
 
 
-def test_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "minio:9000")
-    with pytest.raises(UserError, match="AWS_ENDPOINT_URL_S3 is 'minio:9000': it must be http://host:port"):
+@pytest.mark.parametrize("url", ["minio:9000", "http://", "http://[::1", "http://minio:90000"])
+def test_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+    with pytest.raises(UserError, match=rf"AWS_ENDPOINT_URL_S3 is '{re.escape(url)}': it must be http://host:port"):
         Storage.from_url("s3://artefacts")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_REGION", "eu west", "InvalidRegionError: .*'eu west'"),
+        ("AWS_MAX_ATTEMPTS", "many", "ValueError: .*'many'"),
+    ],
+)
+def test_settings_that_are_none_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=rf"the settings of S3 are not accepted \({said}.*: correct AWS_\*, or AWS's"):
+        Storage.from_url("s3://artefacts")
+
+
+def test_a_configuration_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("region = x\n")
+    with pytest.raises(UserError, match="the settings of S3 are not accepted .*config"):
+        Storage.from_url("s3://artefacts")
+
+
+def test_a_storage_that_is_no_address_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"storage 's3://\[artefacts' is no address: give a folder or s3://bucket"):
+        Storage.from_url("s3://[artefacts")
 
 
 @pytest.mark.parametrize(

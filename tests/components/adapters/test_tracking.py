@@ -125,6 +125,8 @@ def test_unknown_names_are_errors_with_the_nearest():
 def test_an_address_is_shown_without_its_password(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://user:secret@mlflow.example/path")
     assert tracking.shown_uri() == "https://mlflow.example/path"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "/srv/mlruns")
+    assert tracking.shown_uri() == "/srv/mlruns"
 
 
 def test_a_registry_that_is_away_is_one_sentence_without_the_password(monkeypatch, caplog):
