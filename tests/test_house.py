@@ -111,7 +111,8 @@ def test_ci_runs_the_readme_s_test_command_and_nothing_else() -> None:
 
 
 def test_every_dependency_is_pinned_exactly() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    whole = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = whole["project"]
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s+]+", line) for line in lines), "exact versions from an index"
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
@@ -123,6 +124,7 @@ def test_every_dependency_is_pinned_exactly() -> None:
             continue
         pinned = pins.get(canonicalize_name(requirement.name))
         assert pinned is not None and requirement.specifier.contains(pinned), f"{requirement} is pinned to {pinned}"
+    assert whole["build-system"]["requires"] == [f"setuptools=={pins['setuptools']}"], "constraints do not hold there"
 
 
 def test_telemetry_is_off() -> None:
