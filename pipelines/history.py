@@ -6,12 +6,27 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from components import state
+from components import run_records, state
 from components.liveness import is_alive
+from components.run_records import LIST, NONE, NUMBER, OBJECT, RUN, TEXT
 from model.errors import UserError, unknown_name
 from pipelines.cluster import records as cluster_records
 from pipelines.live import StepState, duration, print_table
 from pipelines.summary import summary_lines
+
+_SHAPE: run_records.Shape = {
+    "id": TEXT,
+    "pipeline": TEXT,
+    "preset": TEXT,
+    "status": TEXT,
+    "started": NUMBER,
+    "seconds": (*NUMBER, *NONE),
+    "profile": OBJECT,
+    "provenance.code": OBJECT,
+    "provenance.command": LIST,
+    "steps": LIST,
+    "error": (*OBJECT, *NONE),
+}
 
 
 def read_runs(say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -26,7 +41,7 @@ def read_runs(say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
 
 def known_runs() -> list[str]:
     """The ids of the runs whose records are here, oldest first."""
-    return sorted(path.parent.name for path in state.runs_folder().glob("*/run.json"))
+    return run_records.known(RUN)
 
 
 def read_run(run_id: str) -> dict[str, Any]:
@@ -40,13 +55,7 @@ def read_run(run_id: str) -> dict[str, Any]:
         run_id = known[-1]
     if run_id not in known:
         raise _unknown(run_id, known)
-    path = state.run_folder(run_id) / "run.json"
-    try:
-        run: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} cannot be read as the record of a run ({error}): restore it from a copy, or remove its folder"
-        ) from error
+    run = run_records.read(run_id, RUN, _SHAPE)
     for entry in run["steps"]:
         entry.setdefault("step", entry["name"])  # before there were studies, a task was called as its step
     if run["status"] == "running" and not is_alive(run_id):

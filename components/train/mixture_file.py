@@ -12,13 +12,12 @@ Relative paths are relative to the file. What lies there counts in the fingerpri
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import records, state
+from components import records, run_records, state
 from components.artifacts import digest_of, hash_folder
 from model.errors import UserError, unknown_name
 from model.yaml_files import read_yaml
@@ -106,12 +105,12 @@ def _folder(where: str, file: Path, key: str, entry: Mapping[str, Any]) -> Path:
 
 def _of_run(where: str, run_id: str, step: str) -> Path:
     """The folder of what a step of a run made, its bytes checked."""
-    record = state.run_folder(run_id) / "run.json"
-    if not record.is_file():
-        known = sorted(path.parent.name for path in state.runs_folder().glob("*/run.json"))
+    known = run_records.known(run_records.RUN)
+    if run_id not in known:
         raise unknown_name(f"run in {where}", run_id, known[-20:])
-    steps = {entry["name"]: entry for entry in json.loads(record.read_text())["steps"]}
-    fingerprint = steps[step].get("fingerprint") if steps[step]["status"] in ("done", "cached") else None
+    record = run_records.read(run_id, run_records.RUN, {"steps": run_records.LIST})
+    finished = {entry["name"]: entry for entry in record["steps"] if entry["status"] in ("done", "cached")}
+    fingerprint = finished.get(step, {}).get("fingerprint")
     artifact = records.load_artifact(step, fingerprint) if fingerprint else None
     if artifact is None:
         raise UserError(f"{where}: run {run_id} has not finished '{step}'; finish it, or give folders.")

@@ -3,17 +3,28 @@
 The id is one of this machine, made before anything is submitted; Kubeflow's own is in the record when it is known.
 """
 
-import json
 import sys
 from typing import Any
 
-from components import state
+from components import run_records, state
+from components.run_records import NONE, NUMBER, OBJECT, TEXT
 from model.errors import UserError
 
 Object = dict[str, Any]
 
 FILE = "cluster.json"
 SCHEMA_VERSION = 2  # 1 had neither prices nor jobs: they were read when a run had ended
+_SHAPE: run_records.Shape = {
+    "id": TEXT,
+    "run": TEXT,
+    "link": TEXT,
+    "pipeline": TEXT,
+    "preset": TEXT,
+    "status": TEXT,
+    "started": NUMBER,
+    "seconds": (*NUMBER, *NONE),
+    "profile": OBJECT,
+}
 _SHORTEST = 6  # characters of Kubeflow's id that name a run
 # Of a run as Kubeflow calls it -> as runs here are called.
 STATUS = {
@@ -34,7 +45,7 @@ def save(record: Object) -> None:
 
 def known() -> list[str]:
     """The ids of the records here, oldest first."""
-    return sorted(path.parent.name for path in state.runs_folder().glob(f"*/{FILE}"))
+    return run_records.known(FILE)
 
 
 def read(run_id: str) -> Object:
@@ -42,16 +53,7 @@ def read(run_id: str) -> Object:
     Raises:
         UserError: a newer version wrote it, or it cannot be read.
     """
-    path = state.run_folder(run_id) / FILE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(
-            f"{path} cannot be read as the record of a run ({error}): restore it from a copy, or remove its folder"
-        ) from error
-    if record["schema_version"] > SCHEMA_VERSION:
-        raise UserError(f"{path} has schema version {record['schema_version']}: use the newer version that wrote it")
-    return record
+    return run_records.read(run_id, FILE, _SHAPE, SCHEMA_VERSION)
 
 
 def find(reference: str) -> Object | None:

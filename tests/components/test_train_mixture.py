@@ -89,7 +89,7 @@ def arms(home: Path) -> dict[str, Artifact]:
     """And the record of the run that packed them."""
     made = prepare("aloha_sim")
     steps = [{"name": one.step, "status": "done", "fingerprint": one.fingerprint} for one in made.values()]
-    state.write_json(state.run_folder(RUN) / "run.json", {"id": RUN, "steps": steps})
+    state.write_json(state.run_folder(RUN) / "run.json", {"schema_version": 1, "steps": steps})
     return made
 
 

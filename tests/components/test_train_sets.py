@@ -65,7 +65,7 @@ def beside(folder: Path, inputs: Mapping[str, Path], **meta: object) -> str:
 def test_a_wrong_mixture_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str) -> None:
     monkeypatch.setenv("LINGBOT_HOME", str(tmp_path / "home"))
     steps = [{"name": "collect", "status": "done", "fingerprint": "00"}, {"name": "pack", "status": "failed"}]
-    state.write_json(state.run_folder("20261122-180000-abcd") / "run.json", {"steps": steps})
+    state.write_json(state.run_folder("20261122-180000-abcd") / "run.json", {"schema_version": 1, "steps": steps})
     (tmp_path / "mixture.yaml").write_text(text)
     with pytest.raises(UserError, match=sentence):
         read_mixture(tmp_path / "mixture.yaml")

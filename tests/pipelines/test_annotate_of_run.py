@@ -11,6 +11,7 @@ from components import records, state
 from model.data.annotations import ACCEPTED, write_annotations
 from pipelines.cli import main
 from tests.components.annotate.review.reviewing import Annotated, annotate
+from tests.records_of_runs import run_record
 
 RUN, UNFINISHED = "20261123-010000-aaaa", "20261123-020000-bbbb"
 Said = Callable[[], str]
@@ -33,7 +34,7 @@ def ran(made: Annotated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dic
         link.parent.mkdir(parents=True)
         link.symlink_to(folder)
         steps.append({"name": name, "status": "done", "fingerprint": "f" * 64, "digest": "d" * 64})
-    record = {"id": RUN, "status": "done", "source": "collect", "steps": steps}
+    record = run_record(RUN, source="collect", steps=steps)
     state.write_json(state.run_folder(RUN) / "run.json", record)
     return record
 
