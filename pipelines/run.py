@@ -27,7 +27,7 @@ from pipelines.cost import cost_here, jobs_of, load_prices
 from pipelines.history import read_runs
 from pipelines.live import StepState, open_view
 from pipelines.parameters import RunParameters
-from pipelines.plan import PlannedStep, make_plan, mark_verified, take_back
+from pipelines.plan import PlannedStep, Version, make_plan, mark_verified, take_back
 from pipelines.profile import Profile
 from pipelines.shape import STUDY, run_steps, source_of
 from pipelines.signals import stop_on_signals
@@ -98,17 +98,20 @@ class LocalRun:
         state.make_home()
         self.folder.mkdir(parents=True)
         _remove_leftovers()
-        write_for_run(self.id, self.record["provenance"])
         # For the steps and for the endpoint at the end: both are processes that we start.
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self.threads)))
-        started = time.monotonic()
+        started, begun = time.monotonic(), False
         self.say(
             f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "
             f"{self.threads} thread{'s' * (self.threads != 1)}, state in {state.home()}"
         )
         try:
             with alive(self.id), stop_on_signals():
-                plan = self._prepare()
+                version = Sources().version
+                plan = make_plan(self.steps, self.values, version)
+                write_for_run(self.id, self.record["provenance"])
+                begun = True
+                self._prepare(plan, version)
                 if all(planned.artifact is not None for planned in plan):
                     self._reuse(plan)
                 else:
@@ -128,9 +131,12 @@ class LocalRun:
             self.record["error"] = {"step": None, "type": type(error).__name__, "message": str(error)}
             raise
         finally:
-            self.record["seconds"] = round(time.monotonic() - started, 3)
-            self._take_cost()
-            self._save()
+            if begun:
+                self.record["seconds"] = round(time.monotonic() - started, 3)
+                self._take_cost()
+                self._save()
+            else:  # what could not be planned is no run: `last` stays what it was
+                shutil.rmtree(self.folder)
         for line in summary_lines(self.record):
             self.say(line)
         return 0
@@ -138,10 +144,8 @@ class LocalRun:
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
-    def _prepare(self) -> Sequence[PlannedStep]:
-        """Plans, reads every stored byte of the plan, and takes back what is not right any more."""
-        version = Sources().version
-        plan = make_plan(self.steps, self.values, version)
+    def _prepare(self, plan: Sequence[PlannedStep], version: Version) -> None:
+        """Takes back what is not right any more, and tells the steps and the person what is left to do."""
         for broken, dependents in take_back(plan, self.values, version).items():
             planned = next(planned for planned in plan if planned.step.task == broken)
             self.say(f"changed: {planned.faults[0]}" + _and_more(planned.faults))
@@ -151,7 +155,6 @@ class LocalRun:
             entry["why"] = planned.why
         self._say_plan(plan)
         self._save()
-        return plan
 
     def _reuse(self, plan: Sequence[PlannedStep]) -> None:
         """Takes every step as it stands: starting ten processes to hear the same took 9 of a second run's 24 s."""

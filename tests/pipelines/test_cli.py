@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 
@@ -147,20 +148,28 @@ def test_help_names_every_command(capsys):
         assert load_command(name).HELP.split()[0] in shown
 
 
+def processor_seconds(script: str) -> tuple[float, str]:
+    """What a Python that runs it takes, and what it says on stderr."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", script], cwd=state.checkout(), capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stderr.strip()
+
+
 def test_help_imports_nothing_heavy_and_is_quick():
     script = (
         "import sys\nfrom pipelines.cli import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    times = []
-    for _ in range(3):  # the best of three, in seconds of the processor: the machine may be busy
-        before = os.times()
-        result = subprocess.run([sys.executable, "-c", script], cwd=state.checkout(), capture_output=True, text=True)
-        after = os.times()
-        times.append(after.children_user + after.children_system - before.children_user - before.children_system)
-        assert result.stderr.strip() == "[]"
-    assert min(times) < 0.3
+    shares = []
+    for _ in range(3):  # the best of three: the machine may be busy
+        # A yardstick, because machines differ: 0.15 s of the processor where `--help` takes 0.2 and 0.3 is too much.
+        yardstick, _ = processor_seconds("import asyncio, unittest.mock, xmlrpc.server")
+        seconds, heavy = processor_seconds(script)
+        assert heavy == "[]"
+        shares.append(seconds / yardstick)
+    assert min(shares) < 2
 
 
 def test_a_mistyped_command_gets_the_nearest_one(capsys):
@@ -208,6 +217,7 @@ def test_mistakes_are_answered_in_one_line_with_code_2(arguments, message, capsy
     assert re.search(message, error), error
     assert error.count("\n") == 1
     assert error.startswith("lingbot: ")
+    assert not list(tmp_path.glob("runs/*")), "what cannot begin is no run, and `last` stays what it was"
 
 
 def test_version(capsys):
