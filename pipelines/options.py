@@ -2,10 +2,12 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipelines.parameters import RunParameters
     from pipelines.profile import Profile
 
 PIPELINES = ("demonstrations_to_policy", "study")
@@ -70,19 +72,35 @@ def check_pipeline(name: str) -> None:
         raise unknown_name("pipeline", name, PIPELINES)
 
 
-def settings_of(args: argparse.Namespace) -> list[str]:
-    """The `KEY=VALUE` settings that the options stand for; those of --set come last and win."""
-    from model.errors import UserError
+def parameters_of(args: argparse.Namespace, fetch: Callable[[str], str] | None = None) -> "RunParameters":
+    """The parameters that the options stand for; --set comes last and wins.
 
-    settings = []
+    Args:
+        args: of `add_parameter_options`.
+        fetch: tag -> the address of its dataset; when left out, a folder here into which it is fetched.
+
+    Raises:
+        UserError: an option or a parameter is wrong. No data is fetched for it.
+    """
+    from model.errors import UserError
+    from pipelines.parameters import load_parameters
+
     if args.dataset and args.from_tag:
         raise UserError(f"--dataset {args.dataset} and --from-tag {args.from_tag} both name the data: give one of them")
+    dataset = absolute(args.dataset) if args.dataset else args.from_tag
+    parameters = load_parameters(args.params, _settings(args, dataset))
+    if args.from_tag:
+        parameters = load_parameters(args.params, _settings(args, (fetch or _checked_out)(args.from_tag)))
+    return parameters
+
+
+def _settings(args: argparse.Namespace, dataset: str | None) -> list[str]:
+    """The `KEY=VALUE` settings that the options stand for."""
+    settings = []
     if args.preset:
         settings.append(f"preset={args.preset}")
-    if args.dataset:
-        settings.append(f"ingest.dataset={absolute(args.dataset)}")
-    if args.from_tag:
-        settings.append(f"ingest.dataset={_checked_out(args.from_tag)}")
+    if dataset:
+        settings.append(f"ingest.dataset={dataset}")
     if args.depth_checkpoint:
         settings.append(f"extract_depth_tokens.checkpoint={absolute(args.depth_checkpoint)}")
     return [*settings, *args.set]

@@ -8,8 +8,8 @@ from pipelines.options import (
     add_image_options,
     add_parameter_options,
     check_pipeline,
+    parameters_of,
     profile_of,
-    settings_of,
 )
 
 HELP = "write pipelines as KFP's YAML for a cluster"
@@ -27,10 +27,9 @@ def run(args: argparse.Namespace) -> int:
     if args.pipeline:
         check_pipeline(args.pipeline)
     from pipelines.compile import compile_pipeline
-    from pipelines.parameters import load_parameters
 
     profile = profile_of(args)
-    parameters = load_parameters(args.params, settings_of(args))
+    parameters = parameters_of(args)
     for pipeline in (args.pipeline,) if args.pipeline else PIPELINES:
         print(compile_pipeline(parameters, profile, args.output, pipeline))
     return 0

@@ -2,7 +2,7 @@
 
 import argparse
 
-from pipelines.options import add_parameter_options, settings_of
+from pipelines.options import add_parameter_options, parameters_of
 
 HELP = "make the data, keep its bytes in DVC's remote, and tag it data/NAME-vN"
 
@@ -17,12 +17,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from pipelines.parameters import load_parameters
     from pipelines.versions.release import check_can_release, made_by_run, make_data, release_data
 
     if not args.run:
         check_can_release(args.name)
-    made = made_by_run(args.run) if args.run else make_data(load_parameters(args.params, settings_of(args)))
+    made = made_by_run(args.run) if args.run else make_data(parameters_of(args))
     release = release_data(args.name, made, remote=args.remote)
     totals = release.record["totals"]
     what = f"{totals['files']} files, {totals['bytes'] / 2**20:.1f} MiB"

@@ -9,8 +9,8 @@ from pipelines.options import (
     add_pipeline_argument,
     check_pipeline,
     data_of,
+    parameters_of,
     profile_of,
-    settings_of,
 )
 
 if TYPE_CHECKING:
@@ -63,14 +63,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _local(args: argparse.Namespace, profile: "Profile") -> int:
-    from pipelines.parameters import load_parameters
     from pipelines.run import LocalRun
     from pipelines.versions.release import check_can_release, record_experiment
 
     if args.record:
         check_can_release(args.record)
-    parameters = load_parameters(args.params, settings_of(args))
-    run = LocalRun(args.pipeline, parameters, profile, data_of(args))
+    run = LocalRun(args.pipeline, parameters_of(args), profile, data_of(args))
     code = run.execute()
     if code == 0 and args.record:
         release = record_experiment(run.id, args.record, remote=args.remote)
@@ -81,16 +79,14 @@ def _local(args: argparse.Namespace, profile: "Profile") -> int:
 
 
 def _cluster(args: argparse.Namespace, profile: "Profile") -> int:
+    from pipelines.cluster.api import connect
     from pipelines.cluster.leaving import leaving
     from pipelines.cluster.run import ClusterRun
     from pipelines.cluster.staging import stage_release
-    from pipelines.parameters import load_parameters
 
-    given = args
-    if args.from_tag and not args.dataset:
-        given = argparse.Namespace(**{**vars(args), "from_tag": None, "dataset": stage_release(args.from_tag, profile)})
-    parameters = load_parameters(args.params, settings_of(given))
-    run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once or "")
+    kfp = connect(experiment=profile.experiment, service_account=profile.service_account)
+    parameters = parameters_of(args, lambda tag: stage_release(tag, profile))
+    run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once or "", kfp=kfp)
     run_id = run.submit()
     if args.no_wait:
         run.say(f"  watch it: lingbot runs watch {run.id}")

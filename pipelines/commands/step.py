@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from pipelines.options import add_parameter_options, settings_of
+from pipelines.options import add_parameter_options, parameters_of
 
 HELP = "run one step; its inputs are what the steps before it made with the same parameters"
 
@@ -33,13 +33,12 @@ def run(args: argparse.Namespace) -> int:
     from components.exchange import export_artifact
     from components.execution import execute
     from components.steps import get_step
-    from pipelines.parameters import load_parameters
     from pipelines.single import exported_inputs, resolve_inputs
     from pipelines.versions.figures import write_figures
 
     get_step(args.step)
     state.make_home()
-    parameters = load_parameters(args.params, settings_of(args))
+    parameters = parameters_of(args)
     exported = exported_inputs(args.step, parameters, args.artifacts) if args.artifacts else []
     step, inputs = resolve_inputs(args.step, parameters, [*exported, *args.input])
     artifact = execute(step, inputs, parameters.steps[step.name])
