@@ -53,16 +53,27 @@ def _releases() -> dict[str, str]:
 
 def _made(reference: str) -> list[str]:
     """Digest of the bundle that an experiment or a run of this machine made. The version may name another run, which
-    made the same bundle first."""
+    made the same bundle first.
+
+    Raises:
+        UserError: the run is a study, whose policies are compared and none of them registered.
+    """
     from components import state
     from components.adapters.versioning import Git
-    from pipelines.history import known_runs
+    from model.errors import UserError
+    from pipelines.history import known_runs, read_run
+    from pipelines.shape import STUDY
     from pipelines.versions.targets import load_result
 
     git = Git(state.checkout())
     is_experiment = reference.startswith("exp/") and git.is_checkout and git.resolve(f"refs/tags/{reference}")
     if not is_experiment and reference not in ("last", *known_runs()):
         return []
+    if not is_experiment and (run := read_run(reference))["pipeline"] == STUDY:
+        raise UserError(
+            f"run {run['id']} is a study, which compares policies and registers none: give the dataset's tag, or a run "
+            "that registered a version (`lingbot models list` has them)"
+        )
     bundle = load_result(reference).bundle
     return [bundle] if bundle else []
 

@@ -13,6 +13,7 @@ from components.register.trace import find_versions, trace
 from components.servings import Serving, report_serving
 from model.errors import UserError
 from pipelines.cli import main
+from tests.records_of_runs import run_record
 from tests.registry_house import (  # noqa: F401
     bundles,
     evaluation,
@@ -68,11 +69,21 @@ def test_forward_from_whatever_is_known(served, bundles):
 def test_a_run_that_made_the_same_bundle_again_leads_to_its_version(served, bundles, capsys):
     made = {"name": "finetune", "status": "cached", "parameters": {}, "digest": "e" * 64}
     made["summary"] = {"bundle_digest": bundles[1].digest}
-    run = {"id": "20261123-000000-aaaa", "status": "done", "threads": 1, "provenance": provenance({}), "steps": [made]}
+    run = run_record("20261123-000000-aaaa", threads=1, provenance=provenance({}), steps=[made])
     state.write_json(state.run_folder(run["id"]) / "run.json", run)
     for reference in ("last", run["id"]):
         assert main(["models", "lineage", reference, "--json"]) == 0
         assert [one["version"]["version"] for one in json.loads(capsys.readouterr().out)] == ["2"], reference
+
+
+def test_a_study_is_said_to_lead_to_no_version(served, capsys):
+    run = run_record("20261123-000001-aaaa", pipeline="study")
+    state.write_json(state.run_folder(run["id"]) / "run.json", run)
+    for reference in ("last", run["id"]):
+        assert main(["models", "lineage", reference]) == 2
+        assert (
+            f"run {run['id']} is a study, which compares policies and registers none: give" in capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("reference", ["dddd", "data/kitchen-v9", "99", "nowhere-80"])
