@@ -1,11 +1,13 @@
 """What `lingbot serve` takes, by itself: a command line is read, and `--help` answered, without loading the server."""
 
 import argparse
+import math
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
+from components.arguments import number
 from model.errors import UserError
 
 KEYS_VARIABLE = "LINGBOT_API_KEYS_FILE"
@@ -48,9 +50,9 @@ class ServeOptions:
             if count < 1:
                 raise UserError(f"{name} {count} must be at least 1")
         for name, seconds in (("deadline", self.deadline_seconds), ("time between polls", self.poll_seconds)):
-            if not seconds > 0:
-                raise UserError(f"{name} {seconds} s must be over 0")
-        if not 0 <= self.episode_seconds <= self.drain_seconds:
+            if not 0 < seconds < math.inf:
+                raise UserError(f"{name} {seconds} s must be over 0 and finite")
+        if not 0 <= self.episode_seconds <= self.drain_seconds < math.inf:
             raise UserError(
                 f"robots get {self.episode_seconds:.0f} s to end their episodes in a drain of {self.drain_seconds:.0f} "
                 f"s: --episode-seconds must be from 0 to --drain-seconds"
@@ -68,10 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--metrics-port", type=int, help="Prometheus reads here; 9400, or a free one where that is taken")
     add("--max-batch", type=int, default=16, help="observations that go through the model together (16)")
     add("--queue-limit", type=int, default=64, help="requests that may wait for the model (64)")
-    add("--deadline-seconds", type=float, default=30.0, help="for requests that name no deadline_ms (30)")
-    add("--poll-seconds", type=float, default=5.0, help="how often the registry is asked who is the champion (5)")
-    add("--episode-seconds", type=float, default=20.0, help="robots may end their episodes after SIGTERM (20)")
-    add("--drain-seconds", type=float, default=30.0, help="the end after SIGTERM, in any case (30)")
+    add("--deadline-seconds", type=number, default=30.0, help="for requests that name no deadline_ms (30)")
+    add("--poll-seconds", type=number, default=5.0, help="how often the registry is asked who is the champion (5)")
+    add("--episode-seconds", type=number, default=20.0, help="robots may end their episodes after SIGTERM (20)")
+    add("--drain-seconds", type=number, default=30.0, help="the end after SIGTERM, in any case (30)")
     parser.add_argument(
         "--guard",
         choices=("clamp", "reject"),
@@ -87,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--log-level", choices=LOG_LEVELS, default="warning", help="info writes a line for each request (warning)"
     )
     parser.add_argument("--record", type=Path, metavar="FOLDER", help="keep sampled traffic, for lingbot models replay")
-    add("--record-share", type=float, default=0.1, help="of the episodes (0.1)")
+    add("--record-share", type=number, default=0.1, help="of the episodes (0.1)")
     add("--record-megabytes", type=int, default=1000, help="that the folder may hold; the oldest go first (1000)")
     parser.add_argument("--reuse-port", action="store_true", help="share the port with another server process")
 

@@ -285,6 +285,8 @@ class Rig:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.latency_ms) and self.latency_ms >= 0):
             raise UserError(f"a latency of {self.latency_ms} ms cannot be: give 0 or more")
+        if not (math.isfinite(self.max_seconds) and self.max_seconds >= 0):
+            raise UserError(f"a trial of at most {self.max_seconds} s cannot be: give more than 0, or 0 for the task's")
         if self.server and not self.server.startswith(("ws://", "wss://")):
             raise UserError(
                 f"the server's address '{self.server}' must begin with ws:// or wss://: ws://127.0.0.1:8000"

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from model.errors import UserError
 from model.evaluation.closed_loop import Bench, Job
 from model.evaluation.records import ERROR, TrialRecord, from_line
 from model.progress import Progress
@@ -64,8 +65,14 @@ def process_crew(
     open_bench: Callable[[], Bench], *, workers: int | None = None, jobs: int | None = None
 ) -> Iterator[ProcessCrew]:
     """A crew of `workers` processes; by default one a core that this process may use, but none for fewer than
-    `JOBS_A_WORKER` of the `jobs`. `open_bench` must be picklable."""
-    count = workers or len(os.sched_getaffinity(0))
+    `JOBS_A_WORKER` of the `jobs`. `open_bench` must be picklable.
+
+    Raises:
+        UserError: fewer than one worker.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"workers is {workers}: it must be 1 or more; without it, there is one a core")
+    count = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers is None and jobs is not None:
         count = max(1, min(count, -(-jobs // JOBS_A_WORKER)))
     context = multiprocessing.get_context("spawn")

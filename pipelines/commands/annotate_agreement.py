@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from components.arguments import number
+
 HELP = "Cohen's kappa and the distance of cuts between two reviewers, and the consensus of both"
 
 
@@ -15,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="FIRST", type=Path, help="annotations of one reviewer: a folder or a .parquet")
     parser.add_argument("second", metavar="SECOND", type=Path, help="those of the other")
     parser.add_argument(
-        "--tolerance", type=float, default=0.2, metavar="SECONDS", help="two cuts this near are one (default 0.2)"
+        "--tolerance", type=number, default=0.2, metavar="SECONDS", help="two cuts this near are one (default 0.2)"
     )
     parser.add_argument("--consensus", type=Path, metavar="FILE", help="write one annotation from both: a new .parquet")
     parser.add_argument("--json", action="store_true", help="print JSON")

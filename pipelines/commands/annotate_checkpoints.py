@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from components.arguments import number
+
 HELP = "draw the checkpoints of each task from its annotated demonstrations, as a protocol for scoring trials"
 
 
@@ -13,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the protocol: a new .yaml")
     parser.add_argument("--benchmark", default="own", metavar="NAME", help="what the protocol calls it (default own)")
     parser.add_argument(
-        "--min-share", type=float, default=0.8, metavar="SHARE", help="of the episodes have a checkpoint (default 0.8)"
+        "--min-share", type=number, default=0.8, metavar="SHARE", help="of the episodes have a checkpoint (default 0.8)"
     )
 
 

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", help="a further dataset of the training set; may be repeated", **pair)
     parser.add_argument("--test", help="a dataset of the test set, instead of the holdout; may be repeated", **pair)
     parser.add_argument(
-        "--holdout-fraction", type=float, default=0.05, metavar="SHARE",
+        "--holdout-fraction", type=number, default=0.05, metavar="SHARE",
         help="without --test: the episodes that pack holds out by this share are the test set (default 0.05)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of that split, as pack.seed (default 0)")

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from components.arguments import number
+
 HELP = "the error rate of annotations, with its interval, from a control that was reviewed"
 
 
@@ -14,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sample", metavar="SAMPLE", type=Path, help="what `lingbot annotate sample` wrote")
     parser.add_argument("reviewed", metavar="REVIEWED", type=Path, help="the annotations after the review")
     parser.add_argument(
-        "--tolerance", type=float, default=0.2, metavar="SECONDS", help="an end moved by less is right (default 0.2)"
+        "--tolerance", type=number, default=0.2, metavar="SECONDS", help="an end moved by less is right (default 0.2)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 

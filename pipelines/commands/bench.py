@@ -2,6 +2,8 @@
 
 import argparse
 
+from components.arguments import number
+
 HELP = "measure a training step, an inference, the loader of batches, the token store or the endpoint here"
 
 
@@ -33,12 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     tokens.add_argument("--tokens", type=int, default=64, help="of a view (default: 64)")
     tokens.add_argument("--channels", type=int, default=192, help="of a token (default: 192)")
     tokens.add_argument("--processes", type=int, default=2, help="that read at once (default: 2)")
-    tokens.add_argument("--seconds", type=float, default=2.0, help="of one of three repetitions (default: 2)")
+    tokens.add_argument("--seconds", type=number, default=2.0, help="of one of three repetitions (default: 2)")
     serve = actions.add_parser("serve", help="the endpoint's overhead, and many robots with and without batches")
     serve.add_argument("--robots", type=int, default=16, help="that ask at once (default: 16)")
-    serve.add_argument("--seconds", type=float, default=10.0, help="of each load (default: 10)")
-    serve.add_argument("--model-ms", type=float, default=50.0, help="of a call of the simulated model (default: 50)")
-    serve.add_argument("--extra-ms", type=float, default=5.0, help="of each further observation in it (default: 5)")
+    serve.add_argument("--seconds", type=number, default=10.0, help="of each load (default: 10)")
+    serve.add_argument("--model-ms", type=number, default=50.0, help="of a call of the simulated model (default: 50)")
+    serve.add_argument("--extra-ms", type=number, default=5.0, help="of each further observation in it (default: 5)")
     serve.add_argument("--image-size", type=int, default=224, help="pixels of each of three views (default: 224)")
     serve.add_argument("--questions", type=int, default=400, help="of one robot, for the overhead (default: 400)")
     serve.add_argument("--rounds", type=int, default=1, help="of both loads in turn (default: 1)")

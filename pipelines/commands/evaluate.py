@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
 from pipelines.commands import evaluate_gate, evaluate_score
 from pipelines.tables import difference_text, interval_text, print_table
 
@@ -27,11 +28,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     closed.add_argument("--packed", type=Path, help="packed dataset: what mean_replay replays")
     closed.add_argument("--execute-steps", type=int, default=10, help="steps of a chunk between looks (default: 10)")
     closed.add_argument("--suite", help="comma-separated tasks, each clean and randomised, or 'all'; not --task then")
-    closed.add_argument("--latency-ms", type=float, default=0.0, help="simulated time from a look to its chunk")
+    closed.add_argument("--latency-ms", type=number, default=0.0, help="simulated time from a look to its chunk")
     closed.add_argument("--real-time", action="store_true", help="real-time chunking: chunks continue the one before")
     closed.add_argument("--server", default="", help="ws://HOST:PORT of an endpoint that serves this bundle")
     closed.add_argument("--key-file", type=Path, help="file with the endpoint's key, where it wants one")
-    closed.add_argument("--max-seconds", type=float, default=0.0, help="time limit of a trial; 0: the task's own")
+    closed.add_argument("--max-seconds", type=number, default=0.0, help="time limit of a trial; 0: the task's own")
     closed.add_argument("--workers", type=int, help="processes (default: one a core)")
     closed.add_argument("--output", type=Path, help="folder for trials.jsonl; finished trials there are not repeated")
     opened = actions.add_parser("open", help="error of predicted actions on held-out episodes")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
+
 if TYPE_CHECKING:
     from components.promote.gate import Inputs
 
@@ -16,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--champion", metavar="EVALUATION", type=Path, help="that of the version that holds the alias")
     parser.add_argument("--policy", metavar="FILE", type=Path, help="YAML of what is asked for (default: as shipped)")
     parser.add_argument("--min-trials", type=int, help="closed-loop trials, instead of the policy's number")
-    parser.add_argument("--min-success-rate", type=float, help="least lower bound of SR, from 0 to 1, likewise")
+    parser.add_argument("--min-success-rate", type=number, help="least lower bound of SR, from 0 to 1, likewise")
     parser.add_argument("--output", metavar="FILE", type=Path, help="write the verdict as JSON, bound to its inputs")
     parser.add_argument("--verify", metavar="VERDICT", type=Path, help="check that this verdict is of these inputs")
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from components.arguments import number
 from pipelines.tables import difference_text, interval_text, print_table
 
 HELP = "SR and PS with intervals from files of trials, alone or against another policy's"
@@ -15,8 +16,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trials", type=Path, nargs="+", help="trials.jsonl, or a CSV of trials on real arms")
     parser.add_argument("--against", type=Path, help="trials of the policy to compare with: same tasks and seeds")
     parser.add_argument("--protocol", type=Path, help="YAML of a benchmark's tasks, checkpoints, trials and time limit")
-    parser.add_argument("--points", type=float, default=10.0, help="difference to plan trials for (default: 10)")
-    parser.add_argument("--power", type=float, default=0.8, help="chance to see that difference (default: 0.8)")
+    parser.add_argument("--points", type=number, default=10.0, help="difference to plan trials for (default: 10)")
+    parser.add_argument("--power", type=number, default=0.8, help="chance to see that difference (default: 0.8)")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--page", type=Path, metavar="FILE", help="also write tables and charts as one HTML page")
 
@@ -131,8 +132,8 @@ def _print_published(published: dict[str, Any]) -> None:
         rates = [f"{100 * one[key]:.2f}" if one[key] is not None else "" for key in ("sr", "ps")]
         lines.append([one["policy"], one["robot"], one["condition"], *rates, str(sources.index(one["source"]) + 1)])
     print_table(lines)
-    for number, source in enumerate(sources, 1):
-        print(f"{number}: {source}")
+    for place, source in enumerate(sources, 1):
+        print(f"{place}: {source}")
 
 
 def _percent(rate: float) -> str:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
 from pipelines.commands import models_lineage, models_replay
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     for action in (canary, shadow):
         action.add_argument("version", nargs="?", default="", help="number of the version")
         action.add_argument("--end", action="store_true", help="end it")
-    canary.add_argument("share", nargs="?", type=float, help="of the new episodes, between 0 and 1")
+    canary.add_argument("share", nargs="?", type=number, help="of the new episodes, between 0 and 1")
     for action in (promote, rollback, canary, shadow):
         action.add_argument("--alias", default="champion", help="the alias (champion)")
     history.add_argument("--alias", default=None, help="only this alias")

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
+
 if TYPE_CHECKING:
     from model.depth.planner import TokenPlan
 
@@ -10,9 +12,9 @@ HELP = "say what depth tokens cost: storage, GPU hours, bandwidth, and when to c
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hours", type=float, required=True, help="of recordings")
+    parser.add_argument("--hours", type=number, required=True, help="of recordings")
     parser.add_argument("--views", type=int, default=3, help="cameras (3)")
-    parser.add_argument("--rate", type=float, default=10.0, help="extracted frames a second (10)")
+    parser.add_argument("--rate", type=number, default=10.0, help="extracted frames a second (10)")
     parser.add_argument("--codec", default="int8", help="bf16, int8 or pca128-int8 (int8)")
     parser.add_argument("--teacher", default="dinov2_vitl14", help="backbone of LingBot-Depth (dinov2_vitl14)")
     parser.add_argument("--tokens", type=int, default=256, help="of a view (256)")
@@ -20,14 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--monocular", action="store_true", help="depth is estimated by MoGe-2 first, as LingBot-VLA does"
     )
     parser.add_argument("--gpus", type=int, default=8, help="that train, each reading tokens (8)")
-    parser.add_argument("--samples-per-second", type=float, default=100.0, help="of one GPU in training (100)")
-    parser.add_argument("--passes", type=float, default=1.0, help="over the frames in training (1)")
-    parser.add_argument("--views-per-second", type=float, help="measured throughput of the teacher on one GPU")
-    parser.add_argument("--teraflops", type=float, help="sustained by one GPU, where no throughput is given (200)")
-    parser.add_argument("--bandwidth", type=float, help="GB/s that the storage gives to all GPUs together")
-    parser.add_argument("--months", type=float, help="that the tokens are kept (6)")
-    parser.add_argument("--gpu-hour-price", type=float, help="USD (3)")
-    parser.add_argument("--terabyte-month-price", type=float, help="USD (23)")
+    parser.add_argument("--samples-per-second", type=number, default=100.0, help="of one GPU in training (100)")
+    parser.add_argument("--passes", type=number, default=1.0, help="over the frames in training (1)")
+    parser.add_argument("--views-per-second", type=number, help="measured throughput of the teacher on one GPU")
+    parser.add_argument("--teraflops", type=number, help="sustained by one GPU, where no throughput is given (200)")
+    parser.add_argument("--bandwidth", type=number, help="GB/s that the storage gives to all GPUs together")
+    parser.add_argument("--months", type=number, help="that the tokens are kept (6)")
+    parser.add_argument("--gpu-hour-price", type=number, help="USD (3)")
+    parser.add_argument("--terabyte-month-price", type=number, help="USD (23)")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 

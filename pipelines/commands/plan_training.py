@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.arguments import number
+
 if TYPE_CHECKING:
     from model.training.scaling import Fit, ScalingPlan
 
@@ -12,21 +14,21 @@ HELP = "say how long a training takes on a number of GPUs, what it costs, and wh
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, required=True, help="that train")
-    parser.add_argument("--hours", type=float, required=True, help="of recordings")
-    parser.add_argument("--rate", type=float, default=10.0, help="frames a second that are samples (10)")
-    parser.add_argument("--passes", type=float, default=1.0, help="over the frames (1)")
+    parser.add_argument("--hours", type=number, required=True, help="of recordings")
+    parser.add_argument("--rate", type=number, default=10.0, help="frames a second that are samples (10)")
+    parser.add_argument("--passes", type=number, default=1.0, help="over the frames (1)")
     parser.add_argument("--preset", default="lingbot_vla_4b", help="the policy (lingbot_vla_4b)")
     parser.add_argument("--gpu", default="h100", help="h100, h200, h800, h20 or a100 (h100)")
     parser.add_argument("--batch", type=int, default=32, help="samples a step on each GPU (32)")
     parser.add_argument("--draws", type=int, default=1, help="noise draws of a sample (1)")
-    parser.add_argument("--mfu", type=float, help="share of the peak that one node sustains (0.5, the target)")
-    parser.add_argument("--spread", type=float, help="of step times over GPUs (fitted to the paper's points)")
+    parser.add_argument("--mfu", type=number, help="share of the peak that one node sustains (0.5, the target)")
+    parser.add_argument("--spread", type=number, help="of step times over GPUs (fitted to the paper's points)")
     parser.add_argument("--recompute", default="none", help="activations: none, selective or full (none)")
-    parser.add_argument("--network", type=float, help="GB/s of each GPU to other nodes (its data sheet's)")
-    parser.add_argument("--cores", type=float, help="of the host for each GPU (12)")
+    parser.add_argument("--network", type=number, help="GB/s of each GPU to other nodes (its data sheet's)")
+    parser.add_argument("--cores", type=number, help="of the host for each GPU (12)")
     parser.add_argument("--loader", default="packed", help="what is read: packed or video (packed)")
-    parser.add_argument("--bandwidth", type=float, help="GB/s that the storage gives to all GPUs together")
-    parser.add_argument("--gpu-hour-price", type=float, help="USD (3)")
+    parser.add_argument("--bandwidth", type=number, help="GB/s that the storage gives to all GPUs together")
+    parser.add_argument("--gpu-hour-price", type=number, help="USD (3)")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw rates against GPUs: FILE.png or FILE.svg")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -51,16 +53,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace, price: float) -> None:
-    import math
-
     from model.errors import UserError
     from model.training.scaling_picture import check_suffix
 
     for name in ("hours", "rate", "passes", "network", "bandwidth"):
         value = getattr(args, name)
-        if value is not None and not (value > 0 and math.isfinite(value)):
+        if value is not None and not value > 0:
             raise UserError(f"{name} is {value}: it must be a number above 0.")
-    if not (price >= 0 and math.isfinite(price)):
+    if price < 0:
         raise UserError(f"gpu-hour-price is {price}: it must be 0 or more.")
     if args.picture is not None:
         check_suffix(args.picture)

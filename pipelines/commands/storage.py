@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from components.arguments import number
+
 if TYPE_CHECKING:
     from pipelines.versions.garbage import Item
 
@@ -20,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     collecting.add_argument("--dry-run", action="store_true", help="say what would be removed, and remove nothing")
     for action in (report, collecting):
         action.add_argument(
-            "--keep-days", type=float, default=DAYS, metavar="N", help=f"what runs used so lately stays ({DAYS:g})"
+            "--keep-days", type=number, default=DAYS, metavar="N", help=f"what runs used so lately stays ({DAYS:g})"
         )
         action.add_argument("--json", action="store_true", help="as JSON")
 

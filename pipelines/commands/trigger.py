@@ -1,12 +1,12 @@
 """`lingbot trigger`: starts a run on a cluster when data arrives, once for each digest of a dataset."""
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.arguments import number
 from pipelines.options import PIPELINES, add_image_options, check_pipeline, profile_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--event", default="", metavar="JSON", help="the notification of a bucket; - reads it from standard input"
     )
     data.add_argument(
-        "--give-up", type=float, default=3600.0, metavar="S", help="end after so long without a whole dataset (3600)"
+        "--give-up", type=number, default=3600.0, metavar="S", help="end after so long without a whole dataset (3600)"
     )
     watching = actions.add_parser("watch", help="each dataset below a prefix, those that are there and those that come")
     watching.add_argument("address", metavar="URI", help="s3://bucket/prefix")
@@ -34,9 +34,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     tag.add_argument("tag", metavar="TAG", help="for example data/cubes-v1")
     for action in (data, watching):
         action.add_argument(
-            "--settle", type=float, default=120.0, metavar="S", help="a dataset is at rest when unchanged so long (120)"
+            "--settle",
+            type=number,
+            default=120.0,
+            metavar="S",
+            help="a dataset is at rest when unchanged so long (120)",
         )
-        action.add_argument("--every", type=float, default=30.0, metavar="S", help="time between two looks (30)")
+        action.add_argument("--every", type=number, default=30.0, metavar="S", help="time between two looks (30)")
     for action in (data, tag):
         action.add_argument("--wait", action="store_true", help="follow what was started; the exit code is the run's")
     for action in (data, watching, tag):
@@ -56,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
     from model.errors import UserError
     from pipelines.triggers.starting import start_when_settled, watch
 
-    if not 0 < args.every < math.inf:
+    if not args.every > 0:
         raise UserError(f"--every is {args.every:g}: it must be more than 0 seconds")
-    if args.action == "data" and not args.give_up >= 0:
+    if args.action == "data" and args.give_up < 0:
         raise UserError(f"--give-up is {args.give_up:g}: it must be 0 seconds or more")
     if args.action == "watch":
         if args.dry_run:

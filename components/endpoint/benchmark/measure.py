@@ -47,6 +47,8 @@ class ServeSettings:
         for name in ("robots", "seconds", "model_seconds", "image_size", "questions", "rounds"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} is {getattr(self, name)}: it must be over 0")
+        if self.extra_seconds < 0:
+            raise UserError(f"extra_seconds is {self.extra_seconds}: it must be 0 or more")
 
 
 def measure_serve(settings: ServeSettings, message: Callable[[str], None]) -> dict[str, Any]:

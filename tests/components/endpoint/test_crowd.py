@@ -69,3 +69,8 @@ def test_percentiles_are_in_milliseconds():
 def test_options_that_do_not_fit_are_one_sentence(options, words):
     with pytest.raises(UserError, match=words):
         ServeOptions(**options)
+
+
+def test_a_simulated_model_takes_no_negative_time():
+    with pytest.raises(UserError, match=r"extra_seconds is -0\.001: it must be 0 or more"):
+        ServeSettings(extra_seconds=-0.001)

@@ -108,6 +108,8 @@ def test_a_latency_in_milliseconds_is_rounded_up_to_control_steps(tmp_path):
     [
         ({"latency_ms": -1.0}, "latency of -1.0 ms cannot be"),
         ({"latency_ms": float("nan")}, "latency of nan ms cannot be"),
+        ({"max_seconds": -1.0}, "trial of at most -1.0 s cannot be"),
+        ({"max_seconds": float("inf")}, "trial of at most inf s cannot be"),
         ({"server": "http://host:1"}, "must begin with ws:// or wss://"),
         ({"server": "ws://host:1", "num_steps": 3}, "the Euler steps are the server's own"),
     ],

@@ -23,6 +23,15 @@ def test_each_task_is_tried_under_each_condition_on_the_same_seeds():
             assert all(job.randomised == (condition == "randomised") for job in found)
 
 
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_crew_has_somebody(workers):
+    with (
+        pytest.raises(UserError, match=f"workers is {workers}: it must be 1 or more"),
+        process_crew(id, workers=workers),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
