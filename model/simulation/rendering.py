@@ -4,6 +4,7 @@
 the time of an RGB-D view.
 """
 
+import atexit
 import weakref
 from typing import TYPE_CHECKING
 
@@ -54,8 +55,10 @@ class RGBDRenderer:
         self._z = np.empty((height, image_size), np.float32)
         near = model.vis.map.znear * model.stat.extent
         far = model.vis.map.zfar * model.stat.extent
-        # Also at interpreter exit: an EGL context that outlives its display prints a traceback there.
         self._free = weakref.finalize(self, _free, self._context, self._gl)
+        # A context that outlives its display prints a traceback when the interpreter ends. The display's end was
+        # registered with the first context, the finalizers' perhaps before it, by any of them: then they come too late.
+        atexit.register(self._free)
         self._inverse_depth = (1 / near - 1 / far, 1 / far)
 
     def render(
@@ -85,6 +88,7 @@ class RGBDRenderer:
     def close(self) -> None:
         """Free the OpenGL context. The renderer cannot be used afterwards."""
         self._free()
+        atexit.unregister(self._free)
 
 
 def _free(context: "mujoco.MjrContext", gl: "mujoco.GLContext") -> None:

@@ -1,6 +1,9 @@
 """Simulation: observing and acting."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,3 +109,21 @@ def test_a_wrong_action_is_refused(simulation: Simulation, action: np.ndarray) -
     simulation.reset(0)
     with pytest.raises(UserError, match="14 finite numbers"):
         simulation.step(action)
+
+
+LEFT_OPEN = """
+import weakref
+class Something: pass
+one = Something()
+weakref.finalize(one, print, "finalized")  # so finalizers are called at exit after what is registered from here on
+from model.simulation.environment import Simulation
+simulation = Simulation("lift_right", image_size=32)
+simulation.reset(3)
+simulation.observe()
+"""
+
+
+def test_one_that_was_not_closed_ends_with_the_interpreter_quietly() -> None:
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", LEFT_OPEN], cwd=root, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("finalized\n", "")
