@@ -59,4 +59,4 @@ def test_reading_a_dataset_or_a_packed_one_imports_no_pandas(tmp_path: Path) -> 
     }
     write_arrow(tmp_path / "steps.arrow", columns)
     program = [sys.executable, "-c", PROGRAM, str(write_picks(tmp_path / "picks", 2)), str(tmp_path / "steps.arrow")]
-    subprocess.run(program, check=True, timeout=60)
+    subprocess.run(program, check=True, timeout=240)
