@@ -1,6 +1,7 @@
-"""What tests of the Kubernetes launcher share: a cluster whose pods are one small Python each, and little patience."""
+"""What tests of the Kubernetes launcher share: a cluster whose pods are one small Python each."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from components.launch.cluster import Patience
@@ -12,7 +13,10 @@ from components.launch.trainjob import runtime
 from tests.components.launch.kubernetes_api import NAMESPACE, Kubernetes
 from tests.components.launch.kubernetes_store import Object
 
-PATIENCE = Patience(api=120, settle=1, log=120, delete=120, first=0.02, longest=0.2)
+# `settle` is longer than a process that has to end may stand still; it is waited for where the operator was so quick
+# that it has made a new pod already.
+PATIENCE = Patience(api=120, settle=10, log=120, delete=120, first=0.02, longest=0.2)
+BRIEF = replace(PATIENCE, settle=1)  # where pods go on after the first has failed: they are not waited for
 KINDS = ("pytorchjob", "trainjob")
 # A rank that saves and says so when it is told to stop, and otherwise trains until the file GO is there.
 TRAINS = """

@@ -9,6 +9,7 @@ import pytest
 
 from components.launch.outcomes import Outcome
 from tests.components.launch.cluster_cases import (
+    BRIEF,
     KINDS,
     cluster,
     job,
@@ -85,7 +86,7 @@ def test_an_evicted_pod_that_saved_is_preempted(
 def test_out_of_memory_counts_before_what_it_does_to_others(
     cloud: Kubernetes, aside: Callable[..., Future], tmp_path: Path, kind: str
 ) -> None:
-    ending = aside(launcher(cloud, kind), job(tmp_path, nodes=2))
+    ending = aside(launcher(cloud, kind, BRIEF), job(tmp_path, nodes=2))
     cloud.until(lambda: cloud.logged("trains", 2))
     cloud.kill_for_memory(cloud.pods()[1]["metadata"]["name"])
     outcome, _ = ending.result()
@@ -96,7 +97,7 @@ def test_out_of_memory_counts_before_what_it_does_to_others(
 def test_a_lost_node_is_told_from_its_mark_and_deleted_when_the_node_goes(
     cloud: Kubernetes, aside: Callable[..., Future], tmp_path: Path
 ) -> None:
-    launch, spec = launcher(cloud), job(tmp_path, nodes=2)
+    launch, spec = launcher(cloud, patience=BRIEF), job(tmp_path, nodes=2)
     ending = aside(launch, spec)
     cloud.until(lambda: cloud.logged("trains", 2))
     lost = cloud.pods()[1]["metadata"]["name"]

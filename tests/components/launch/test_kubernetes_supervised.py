@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from components.launch.cluster import Patience
+from components.launch.kubernetes import KubernetesLauncher
 from components.launch.outcomes import Outcome
 from components.launch.supervise import Cancellation, Retries, supervise
-from tests.components.launch.cluster_cases import KINDS, cluster, job, launcher, nothing_left
+from tests.components.launch.cluster_cases import BRIEF, KINDS, PATIENCE, cluster, job, launcher, nothing_left
 from tests.components.launch.kubernetes_api import Kubernetes
 
 ROOT = Path(__file__).parents[3]
@@ -42,14 +44,14 @@ def cloud(tmp_path: Path) -> Iterator[Kubernetes]:
 def supervised(cloud: Kubernetes, tmp_path: Path) -> Iterator[Callable[..., Supervised]]:
     """Starts a supervised job of two nodes."""
 
-    def run(kind: str, lines: list[str]) -> Outcome:
+    def run(launch: KubernetesLauncher, lines: list[str]) -> Outcome:
         spec = job(tmp_path, nodes=2)
         with Cancellation() as cancelled:
-            return supervise(launcher(cloud, kind), spec, retries=RETRIES, on_line=lines.append, cancelled=cancelled)
+            return supervise(launch, spec, retries=RETRIES, on_line=lines.append, cancelled=cancelled)
 
-    def start(kind: str = "pytorchjob") -> Supervised:
+    def start(kind: str = "pytorchjob", patience: Patience = PATIENCE) -> Supervised:
         lines: list[str] = []
-        return Supervised(pool.submit(run, kind, lines), lines)
+        return Supervised(pool.submit(run, launcher(cloud, kind, patience), lines), lines)
 
     with ThreadPoolExecutor(1) as pool:
         yield start
@@ -92,7 +94,7 @@ def test_preempted_goes_on_at_once_as_the_next_attempt(
 def test_a_lost_node_is_tried_again_after_a_pause(
     cloud: Kubernetes, supervised: Callable[..., Supervised], tmp_path: Path
 ) -> None:
-    supervision = supervised()
+    supervision = supervised(patience=BRIEF)
     cloud.until(lambda: supervision.trains(cloud, 1))
     lost = names(cloud)[0]
     cloud.lose_node(lost)
@@ -106,7 +108,7 @@ def test_a_lost_node_is_tried_again_after_a_pause(
 
 
 def test_out_of_memory_is_final(cloud: Kubernetes, supervised: Callable[..., Supervised]) -> None:
-    supervision = supervised()
+    supervision = supervised(patience=BRIEF)
     cloud.until(lambda: supervision.trains(cloud, 1))
     cloud.kill_for_memory(names(cloud)[1])
     assert supervision.outcome.result().kind == "out_of_memory"
