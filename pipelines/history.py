@@ -56,10 +56,12 @@ def read_run(run_id: str) -> dict[str, Any]:
     if run_id not in known:
         raise _unknown(run_id, known)
     run = run_records.read(run_id, RUN, _SHAPE)
+    if run["status"] == "running" and not is_alive(run_id):
+        run = run_records.read(run_id, RUN, _SHAPE)  # it may have ended between the two looks
+        if run["status"] == "running":
+            run["status"] = "killed"
     for entry in run["steps"]:
         entry.setdefault("step", entry["name"])  # before there were studies, a task was called as its step
-    if run["status"] == "running" and not is_alive(run_id):
-        run["status"] = "killed"
     return run
 
 

@@ -100,13 +100,22 @@ class LocalRun:
         _remove_leftovers()
         # For the steps and for the endpoint at the end: both are processes that we start.
         os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self.threads)))
-        started, begun = time.monotonic(), False
         self.say(
             f"run {self.id}: {self.record['pipeline']} from {self.record['source']}, preset {self.parameters.preset}, "
             f"{self.threads} thread{'s' * (self.threads != 1)}, state in {state.home()}"
         )
+        with alive(self.id):  # until its record is the last one: who finds the run gone reads there how it ended
+            code = self._see_through()
+        if code == 0:
+            for line in summary_lines(self.record):
+                self.say(line)
+        return code
+
+    def _see_through(self) -> int:
+        """The run itself; what became of it is in its record when this returns."""
+        started, begun = time.monotonic(), False
         try:
-            with alive(self.id), stop_on_signals():
+            with stop_on_signals():
                 version = Sources().version
                 plan = make_plan(self.steps, self.values, version)
                 write_for_run(self.id, self.record["provenance"])
@@ -118,6 +127,7 @@ class LocalRun:
                     self._run_dag()
                 self._finish()
             self.record["status"] = "done"
+            return 0
         except KeyboardInterrupt:
             self.record["status"] = "stopped"
             self.say("stopped. What is finished is kept: the same command goes on from here.")
@@ -137,9 +147,6 @@ class LocalRun:
                 self._save()
             else:  # what could not be planned is no run: `last` stays what it was
                 shutil.rmtree(self.folder)
-        for line in summary_lines(self.record):
-            self.say(line)
-        return 0
 
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)

@@ -1,5 +1,6 @@
 """Runs of this machine from another terminal: watched, ended, taken up again."""
 
+import io
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from components import state
 from components.liveness import is_alive
-from pipelines import going, history
+from pipelines import going, history, run
 from pipelines.cli import main
 from pipelines.parameters import load_parameters
 from pipelines.profile import load_profile
@@ -117,6 +118,34 @@ def test_watching_lasts_as_long_as_the_run(running: str, monkeypatch: pytest.Mon
     monkeypatch.setattr(going, "_pause", pause)
     assert going.watch(running) == 130
     assert looks == [True, True]
+
+
+def test_a_run_goes_on_until_its_record_is_the_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who watches it looks at its lock, and reads the record when that is gone."""
+    saved: list[tuple[str, bool]] = []
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    made_from = {"parameters": {}, "code": {"dirty": None}}
+    monkeypatch.setattr(run, "provenance", lambda *given, **named: made_from)
+    monkeypatch.setattr(run, "THREAD_VARIABLES", ())
+    monkeypatch.setattr(run.LocalRun, "_prepare", stop)
+    monkeypatch.setattr(run.LocalRun, "_save", lambda self: saved.append((self.record["status"], is_alive(self.id))))
+    made = run.LocalRun("demonstrations_to_policy", load_parameters(), load_profile("laptop"), stream=io.StringIO())
+    assert made.execute() == 130
+    assert saved == [("stopped", True)] and not is_alive(made.id)
+
+
+def test_a_run_that_ends_between_two_looks_was_not_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = record("20260101-000000-dddd")
+
+    def looked_too_late(asked: str) -> bool:
+        record(asked, status="done")
+        return False
+
+    monkeypatch.setattr(history, "is_alive", looked_too_late)
+    assert history.read_run(run_id)["status"] == "done"
 
 
 def test_retrying_takes_the_parameters_of_then(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
