@@ -87,8 +87,11 @@ def test_a_forgotten_version_is_listed_again(cloud: Kubernetes, aside: Aside, tm
     ending = aside(launcher(cloud), job(tmp_path))
     cloud.until(lambda: cloud.logged("trains") and len(cloud.wire.streams) == 3)  # two watches and a log
     listed = cloud.wire.requests.count("list pods")
-    cloud.store.compact()
+    refused = cloud.fail("watch pods", 503, times=1_000_000)
     cloud.server.sever()
+    cloud.until(lambda: refused.hits)  # from now on nobody who watches is told a version that is not forgotten
+    cloud.store.compact()
+    refused.times = 0
     cloud.until(lambda: cloud.wire.requests.count("list pods") > listed)
     (tmp_path / "go").touch()
     assert ending.result()[0].kind == "succeeded"
