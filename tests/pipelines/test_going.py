@@ -179,10 +179,11 @@ def test_a_list_of_no_runs_says_so(home, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(home, capsys):
+@pytest.mark.parametrize("damage", [lambda text: text[:40], lambda text: text.replace('"steps"', '"stages"')])
+def test_a_record_that_cannot_be_read_is_told_of_and_hides_no_other(home, capsys, damage):
     first, broken = record("20261122-100000-aaaa", status="done"), record("20261122-110000-bbbb")
     path = state.run_folder(broken) / "run.json"
-    path.write_text(path.read_text()[:40])
+    path.write_text(damage(path.read_text()))
     said = f"{path} cannot be read as the record of a run"
     assert main(["runs", "show", broken]) == 2
     assert said in capsys.readouterr().err

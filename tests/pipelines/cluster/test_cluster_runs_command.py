@@ -49,7 +49,7 @@ def test_a_record_that_cannot_be_read_hides_no_other(
     assert lingbot("run", "--profile", "here.yaml", "--no-wait") == 0
     _, broken = records.known()
     path = state.run_folder(broken) / records.FILE
-    path.write_text("{")
+    path.write_text('{"schema_version": 2}')
     run_id = records.read(started)["run"]
     capsys.readouterr()
     assert lingbot("runs", "cancel", run_id[:8]) == 0
