@@ -90,17 +90,20 @@ def _addresses(args: argparse.Namespace) -> list[str]:
 def _trigger(args: argparse.Namespace) -> "Trigger":
     from model.errors import UserError
     from pipelines.cluster.api import connect
+    from pipelines.parameters import load_parameters
     from pipelines.triggers.starting import Trigger
 
     check_pipeline(args.pipeline)
     profile = profile_of(args)
     if profile.runner != "cluster":
         raise UserError(f"profile '{args.profile}' runs here, where nothing waits for data: give one of a cluster")
+    settings = [*([f"preset={args.preset}"] if args.preset else []), *args.set]
+    load_parameters(args.params, settings)  # what is wrong with them is said now, and not when data has come
     return Trigger(
         pipeline=args.pipeline,
         profile=profile,
         kfp=connect(experiment=profile.experiment, service_account=profile.service_account),
-        settings=[*([f"preset={args.preset}"] if args.preset else []), *args.set],
+        settings=settings,
         params=args.params,
         stream=sys.stdout,
     )

@@ -42,7 +42,7 @@ class Trigger:
         profile: of a cluster.
         kfp: where.
         settings: `KEY=VALUE`; other settings are other runs.
-        params: a file instead of the checkout's params.yaml.
+        params: a file instead of the checkout's params.yaml; another file is another run, too.
         stream: for what a person reads.
     """
 
@@ -58,9 +58,12 @@ class Trigger:
 
     def name(self, digest: str) -> str:
         """What a run must not be started twice for. Not the code: a new version of it is no new data."""
-        if not self.settings:
+        given = list(self.settings)
+        if self.params is not None:
+            given.append(f"params {hashlib.sha256(self.params.read_bytes()).hexdigest()}")
+        if not given:
             return f"dataset {digest}"
-        return f"dataset {digest} {hashlib.sha256(state.canonical_json(list(self.settings))).hexdigest()}"
+        return f"dataset {digest} {hashlib.sha256(state.canonical_json(given)).hexdigest()}"
 
     def run_of(self, digest: str) -> str | None:
         """Kubeflow's id of the run of a dataset; None when there is none yet."""

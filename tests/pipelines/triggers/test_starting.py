@@ -59,7 +59,7 @@ def test_the_run_reads_the_dataset_that_arrived(kubeflow: Any, make_trigger: Mak
 
 
 def test_the_same_bytes_elsewhere_are_the_same_run_and_other_bytes_or_settings_another(
-    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload
+    kubeflow: Any, make_trigger: MakeTrigger, upload: Upload, tmp_path: Path
 ) -> None:
     assert len(tell(make_trigger(), upload("cubes"))) == 1
     out = io.StringIO()
@@ -69,7 +69,12 @@ def test_the_same_bytes_elsewhere_are_the_same_run_and_other_bytes_or_settings_a
     assert len(tell(make_trigger(), "s3://artefacts/cubes")) == 1
     assert len(kubeflow.runs) == 2
     settings: tuple[list[str], ...] = ([], ["preset=debug"], ["preset=demo"])
-    assert len({make_trigger(settings=given).name("d" * 64) for given in settings}) == 3
+    names = {make_trigger(settings=given).name("d" * 64) for given in settings}
+    for number in range(2):
+        params = tmp_path / f"{number}.yaml"
+        params.write_text(f"seed: {number}\n")
+        names |= {make_trigger(settings=given, params=params).name("d" * 64) for given in settings}
+    assert len(names) == 9
 
 
 def test_nothing_starts_while_files_still_arrive(
@@ -228,6 +233,9 @@ def test_the_command_follows_a_run_that_another_process_started(
     assert main(["trigger", "data", "--event", event, "--allow-tags"]) == 0
     assert "about no dataset" in capsys.readouterr().out
     assert main(["trigger", "data", "--allow-tags"]) == 2
+    waits = ["trigger", "data", "s3://artefacts/nothing", "--give-up", "0", "--allow-tags"]
+    assert main([*waits, "--set", "pack.nothing=1"]) == 2, "before anything is waited for"
+    assert "unknown parameter of 'pack' 'nothing'" in capsys.readouterr().err
     for option, value in (("--every", "0"), ("--give-up", "-1")):
         assert main(["trigger", "data", "s3://artefacts/cubes", "--allow-tags", option, value]) == 2
         assert f"{option} is {value}: it must be" in capsys.readouterr().err
