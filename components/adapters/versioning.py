@@ -220,15 +220,33 @@ class Dvc:
         self.run("push", *outputs)
 
     def remote_url(self) -> str | None:
-        """Address of the default remote, relative paths made absolute; None when there is none."""
+        """Address of the default remote, relative paths made absolute; None when there is none.
+
+        Raises:
+            UserError: a file of DVC's settings is none, or the default remote has no address.
+        """
         settings = self._settings()
-        remote = settings["remote"].get(settings["core"].get("remote"))
-        return remote["url"] if remote else None
+        name = settings["core"].get("remote")
+        if name is None:
+            return None
+        if name not in settings["remote"]:
+            raise UserError(
+                f"DVC's default remote is '{name}', which has no address here: `dvc remote add --local {name} URL`, or "
+                "`dvc remote default` another."
+            )
+        url: str = settings["remote"][name]["url"]
+        return url
 
     def _settings(self) -> Mapping[str, Any]:
-        from dvc.config import Config
+        from dvc.config import Config, ConfigError
 
-        settings: Mapping[str, Any] = Config(dvc_dir=str(self.root / ".dvc"))
+        try:
+            settings: Mapping[str, Any] = Config(dvc_dir=str(self.root / ".dvc"))
+        except ConfigError as error:
+            raise UserError(
+                f"DVC's settings cannot be read ({error}): correct {self.root / '.dvc'}/config or config.local, or the "
+                "user's own."
+            ) from error
         return settings
 
     def use(self, *, remote: str, cache: Path) -> None:

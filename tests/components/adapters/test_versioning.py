@@ -114,6 +114,21 @@ def test_failures_say_what_the_tool_said(git: Git, monkeypatch: pytest.MonkeyPat
         git.commit_all("x", ["code.py"])
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (b"[core\nremote = x\n", r"DVC's settings cannot be read \(.*line 1.*correct .*/\.dvc/config"),
+        (b"\xff\xfe", "DVC's settings cannot be read .*invalid start byte"),
+        (b"[core]\nremote = x\n", "DVC's default remote is 'x', which has no address here: `dvc remote add --local x"),
+    ],
+)
+def test_settings_of_dvc_that_lead_nowhere_are_one_sentence(tmp_path: Path, settings: bytes, said: str) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_bytes(settings)
+    with pytest.raises(UserError, match=said):
+        Dvc(tmp_path).remote_url()
+
+
 def test_dvc_round_trip_and_a_flipped_byte_in_the_remote(git: Git, tmp_path: Path) -> None:
     dvc = Dvc(git.root)
     (git.root / ".dvc").mkdir()
