@@ -171,13 +171,13 @@ def _read_safetensors(path: Path) -> tuple[Mapping[str, Any], Mapping[str, Tenso
         return _parse(metadata["model_config"], f"the metadata of {path}"), tensors
     if not beside.is_file():
         raise UserError(f"{path} has no 'model_config' in its metadata and no config.json beside it: add one of them")
-    return _parse(beside.read_text(), str(beside)), tensors
+    return _parse(beside.read_bytes(), str(beside)), tensors
 
 
-def _parse(text: str, where: str) -> Mapping[str, Any]:
+def _parse(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise UserError(f"{where} is not JSON: {error}") from error
 
 

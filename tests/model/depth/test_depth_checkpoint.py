@@ -201,9 +201,10 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a safetensors file"):
         read_checkpoint(tmp_path / "text.safetensors")
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors")
-    (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json is not JSON"):
-        read_checkpoint(tmp_path / "a.safetensors")
+    for content, said in ((b"{", "is not JSON"), (b'"\xff"', "is not JSON"), (b"[]", "model_config has no 'encoder'")):
+        (tmp_path / "config.json").write_bytes(content)
+        with pytest.raises(UserError, match=said):
+            read_checkpoint(tmp_path / "a.safetensors")
     torch.save({"model_config": MODEL_CONFIG, "model": {"encoder.a": 1}}, tmp_path / "odd.pt")
     with pytest.raises(UserError, match="'model' must be a dictionary of tensors"):
         read_checkpoint(tmp_path / "odd.pt")
