@@ -210,7 +210,7 @@ class Watches:
         """The texts of what stands after these observations; empty when all is as in training.
 
         Args:
-            robot: names who sends: its session, or its client where each request is a session.
+            robot: names who sends: its connection or session, or its client where each request is a session.
             served: whose training data they are held against.
             requests: in their order.
         """
@@ -226,11 +226,6 @@ class Watches:
         raised.clear()
         raised.update(standing)
         return [alarm.text for alarm in standing]
-
-    def forget(self, robot: str) -> None:
-        """A robot that left, or begins anew."""
-        for key in [key for key in self._watches if isinstance(key, tuple) and key[0] == robot]:
-            del self._watches[key]
 
     def _watch(self, robot: str, served: "Served") -> tuple[InputWatch, set[Alarm]]:
         key = robot, served.digest

@@ -11,7 +11,6 @@ output is `actions` FP32 [T,A] (or [B,T,A]). Of the request's parameters `sessio
 canary or champion; without one, the endpoint routes as it does for any robot.
 """
 
-import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -28,11 +27,9 @@ from components.endpoint.openapi import INFER_ERRORS, KSERVE_BODY, KSERVE_REPLY,
 from components.endpoint.requests import Door, read_body, with_header_fields
 from components.endpoint.served import Served
 from components.endpoint.service import Service
-from components.endpoint.sessions import Episode, Session
 from model.errors import unknown_name
 
 TRANSPORT = "kserve"
-PINNED = "pinned"  # the route of an episode whose version the client chose
 _PASSED_ON = ("session_id", "episode_id", "robot_id", "request_id", "deadline_ms")
 _IMAGES = "observation.images."
 _STATE = "observation.state"
@@ -82,9 +79,7 @@ def kserve_router(service: Service, door: Door) -> APIRouter:
             _check_outputs(call)
             exchange.message = with_header_fields(message_of(call, service), request.headers)
             exchange.decode = time.perf_counter() - decoding
-            exchange.session = service.sessions.of_request(exchange.message, client)
-            if pinned is not None:
-                pin(exchange.session, pinned)
+            exchange.session = service.sessions.of_request(exchange.message, client, pinned)
             exchange.reply = await service.answer(exchange.message, exchange.session)
             encoding = time.perf_counter()
             response = _answer(call, exchange.reply)
@@ -107,12 +102,6 @@ def _parameter(name: str, example: str) -> dict[str, Any]:
     """Of a path, for the description."""
     schema = {"type": "string", "minLength": 1}
     return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
-
-
-def pin(session: Session, served: Served) -> None:
-    """Ties the session to a version that the client asked for."""
-    if session.episode is None or session.episode.served is not served:
-        session.episode = Episode(id=secrets.token_hex(8), served=served, route=PINNED, named=False)
 
 
 def message_of(call: Call, service: Service) -> dict[str, Any]:
@@ -147,8 +136,7 @@ def _element(tensor: Tensor, index: int | None, size: int) -> Any:
         values = tensor.values if isinstance(tensor.values, list) else tensor.values.ravel().tolist()
         if len(values) not in (1, size):
             raise BadObservation(f"{tensor.name} has {len(values)} values for {size} observations")
-        value = values[index] if index is not None and len(values) == size else values[0]
-        return value.item() if isinstance(value, np.generic) else value
+        return values[index] if index is not None and len(values) == size else values[0]
     if isinstance(tensor.values, list):
         raise BadObservation(f"{tensor.name} is of BYTES: send numbers")
     if index is None:

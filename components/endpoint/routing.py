@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from components.endpoint.served import Served
 
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
+PINNED = "pinned"  # the route of an episode whose version the client chose
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

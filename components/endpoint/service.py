@@ -333,8 +333,9 @@ class Service:
         if looking is None or work is None:
             return
         looking.cancel()
-        robot = f"{asked.session.client}/{asked.message.get('session_id', '')}"
-        asked.alarms = self.watches.look(robot, work.served, work.requests)
+        session = asked.session
+        name = None if session.transport == "websocket" else identifier(asked.message, "session_id")
+        asked.alarms = self.watches.look(f"{session.client}/{name or ''}", work.served, work.requests)
 
     def _answered(self, asked: Asked, answered: Answered) -> dict[str, Any]:
         """The reply with the model's actions, as far as the guard lets them through."""

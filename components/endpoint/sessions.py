@@ -6,14 +6,14 @@ answer comes from one version: a policy that is changed in the middle of a movem
 
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from components.endpoint.errors import BadObservation, Unavailable
-from components.endpoint.routing import Routes
+from components.endpoint.routing import PINNED, Routes
 from components.endpoint.served import Served
 
 SILENCE_SECONDS = 30.0
@@ -27,7 +27,7 @@ class Episode:
 
     id: str
     served: Served
-    route: str  # routing.CHAMPION or routing.CANARY
+    route: str  # routing.CHAMPION, CANARY or PINNED
     named: bool  # whether the client chose `id`
     observations: int = 0
     last_chunk: np.ndarray | None = None  # f32 [T,A], robot units, as it was sent: realtime.py goes on from it
@@ -42,6 +42,7 @@ class Session:
         client: whose requests are counted together against the limit of one client (429).
         transport: "websocket" or "http".
         robot: what the client calls itself (`robot_id`), if it says.
+        pinned: the version that its client asks for; None: new episodes are routed.
         episode: the one that is going on; None between episodes.
         pending: requests that wait or run.
     """
@@ -50,6 +51,7 @@ class Session:
     client: str
     transport: str
     robot: str | None = None
+    pinned: Served | None = None
     episode: Episode | None = None
     pending: int = 0
     last_heard: float = field(default_factory=time.monotonic)
@@ -74,7 +76,10 @@ class Session:
         given = identifier(message, "episode_id")
         self.robot = identifier(message, "robot_id") or self.robot
         name = given or secrets.token_hex(8)
-        served, route = routes.of_episode(f"{self.robot or self.id}/{name}")
+        if self.pinned is not None:
+            served, route = self.pinned, PINNED
+        else:
+            served, route = routes.of_episode(f"{self.robot or self.id}/{name}")
         self.episode = Episode(id=name, served=served, route=route, named=given is not None)
         return self.episode
 
@@ -85,7 +90,7 @@ class Session:
             BadObservation: an `episode_id` or `robot_id` that is none.
         """
         given, episode = identifier(message, "episode_id"), self.episode
-        if episode is None or self.silent(now):
+        if episode is None or self.silent(now) or self.pinned not in (None, episode.served):
             return self.begin(message, routes)
         if given is not None and given != episode.id:
             if episode.named or episode.observations:
@@ -119,12 +124,13 @@ class SessionTable:
         session.end_episode()
         self._open.discard(session)
 
-    def of_request(self, message: Any, client: str) -> Session:
+    def of_request(self, message: Any, client: str, pinned: Served | None = None) -> Session:
         """The session of a request over HTTP: kept by its `session_id`, or for this request alone.
 
         Args:
             message: as decoded; what is no map has no session.
             client: the key's name or the peer's address. A session belongs to its client.
+            pinned: the version that the request asks for; one that asks for none goes on with its episode.
 
         Raises:
             BadObservation: a `session_id` that is none.
@@ -132,21 +138,20 @@ class SessionTable:
         """
         name = identifier(message, "session_id") if isinstance(message, Mapping) else None
         if name is None:
-            return Session(id=secrets.token_hex(8), client=client, transport="http")
+            return Session(id=secrets.token_hex(8), client=client, transport="http", pinned=pinned)
         found = self._named.get((client, name))
         if found is None:
             if len(self._named) >= MAX_NAMED:
                 raise Unavailable(f"{MAX_NAMED} sessions are open already", retry_after=int(SILENCE_SECONDS))
             found = self._named[client, name] = Session(id=name, client=client, transport="http")
+        found.pinned = pinned
         return found
 
-    def release_silent(self, now: float | None = None, on_release: Callable[[Session], None] | None = None) -> None:
+    def release_silent(self, now: float | None = None) -> None:
         """Ends the episodes of who was not heard for 30 s: a robot that is switched off does not hold a version."""
         now = time.monotonic() if now is None else now
         for session in [session for session in self if session.silent(now)]:
             session.end_episode()
-            if on_release is not None:
-                on_release(session)
         self._named = {key: session for key, session in self._named.items() if not session.silent(now)}
 
 
@@ -159,7 +164,7 @@ def identifier(message: Mapping[str, Any], key: str) -> str | None:
     value = message.get(key)
     if value is None:
         return None
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_NAME or not value.isprintable():
         raise BadObservation(f"{key} must be a text of 1 to {_MAX_NAME} printable characters, or a whole number")

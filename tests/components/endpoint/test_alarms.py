@@ -216,6 +216,15 @@ def test_the_reply_tells_the_robot(start, slow_bundle, observation, robot, secon
     assert replies[SUSTAINED - 1]["actions"].shape == (10, 14)
 
 
+def test_a_message_does_not_choose_whose_input_it_is(start, slow_bundle, observation, robot):
+    """Each name would be another robot's, whose alarm never stands; the names would be kept, however long."""
+    server = start(slow_bundle())
+    odd = observation | {"observation.state": np.full(14, 40.0, dtype=np.float32)}
+    with robot(server.host) as client:
+        replies = [client.ask({**odd, "session_id": bytes([number]) * 100_000}) for number in range(SUSTAINED)]
+    assert ["alarms" in reply for reply in replies] == [False] * (SUSTAINED - 1) + [True]
+
+
 def test_the_model_begins_before_its_input_is_looked_at(start, slow_bundle, observation, robot, monkeypatch):
     model = slow_bundle()
     server, look, looks = start(model), Watches.look, []

@@ -131,6 +131,16 @@ def test_a_version_in_the_path_is_answered_by_that_version(server, url, slow_bun
     assert http.get(f"{server.url}/v2/models/other").status_code == 404
 
 
+def test_the_next_episode_of_a_session_keeps_to_the_version_in_the_path(server, url, slow_bundle, observation, http):
+    canary = Served(bundle=slow_bundle(), model_name=MODEL, model_version="8")
+    server.service.route(Routes(champion=server.service.served, canary=canary, share=0.0))
+    for episode, path, version in (("a", "/versions/8", "8"), ("b", "/versions/8", "8"), ("c", "", "7")):
+        names = {"session_id": "robot-1", "episode_id": episode}
+        head, _ = outputs(http.post(f"{url}{path}/infer", **request(observation, binary=True, parameters=names)))
+        assert (head["model_version"], head["parameters"]["episode_id"]) == (version, episode)
+    assert server.service.metrics.value("episodes", version="8") == 2
+
+
 def changed(observation, edit):
     asked = request(observation, binary=False)
     body = json.loads(asked["content"])

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from components.endpoint.errors import BadObservation, Unavailable
@@ -32,7 +33,7 @@ def test_an_episode_keeps_its_version_through_a_swap(session):
     assert observe(session, {}, AFTER) is OLD  # an observation need not repeat the id
 
 
-@pytest.mark.parametrize("message", [{"episode_id": "b"}, {"episode_id": 2}])
+@pytest.mark.parametrize("message", [{"episode_id": "b"}, {"episode_id": 2}, {"episode_id": np.int64(2)}])
 def test_a_new_id_is_a_new_episode(session, message):
     observe(session, {"episode_id": "a"}, BEFORE)
     assert observe(session, message, AFTER) is NEW
