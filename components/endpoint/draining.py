@@ -9,6 +9,7 @@ uvicorn itself.
 import asyncio
 import gc
 import logging
+import math
 import ssl
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -21,6 +22,7 @@ from fastapi import FastAPI
 
 from components.endpoint.codec import DEFAULT_LIMITS
 from components.endpoint.gathering import GatheringProtocol
+from components.endpoint.heads import HeadLimitingProtocol
 
 logger = logging.getLogger("lingbot.endpoint")
 # Time for clients to answer the close frame before their sockets are closed under them.
@@ -55,6 +57,7 @@ class DrainingServer(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=HeadLimitingProtocol,
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -63,7 +66,7 @@ class DrainingServer(uvicorn.Server):
                 ws_per_message_deflate=False,  # openpi's clients do not compress, and camera images hardly shrink
                 ws_ping_interval=20.0,
                 ws_ping_timeout=60.0,  # a client that computes between two calls may answer pings late
-                timeout_graceful_shutdown=max(1, int(drain_seconds)),
+                timeout_graceful_shutdown=max(1, math.ceil(drain_seconds)),
                 ssl_context_factory=None if tls is None else lambda *_: tls,
             )
         )
@@ -102,6 +105,7 @@ class DrainingServer(uvicorn.Server):
             self._drain = asyncio.get_running_loop().create_task(self._drain_and_stop())
 
     async def _drain_and_stop(self) -> None:
+        end = time.monotonic() + self._drain_seconds
         try:
             if self._hand_over:
                 for server in self.servers:
@@ -113,6 +117,8 @@ class DrainingServer(uvicorn.Server):
             while self.server_state.connections and time.monotonic() < goodbye:
                 await asyncio.sleep(0.02)
         finally:
+            # Replies over HTTP were computed meanwhile: they get what is left, not the whole time once more.
+            self.config.timeout_graceful_shutdown = max(1, math.ceil(end - time.monotonic()))
             self.should_exit = True
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:

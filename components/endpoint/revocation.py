@@ -1,11 +1,13 @@
 """A websocket is let in once and stays: here it ends when its key does."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import WebSocket
+from fastapi import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocketState
 
 CLOSE_POLICY = 1008
 _LOOK_SECONDS = 1.0
@@ -30,4 +32,6 @@ async def serve_while(admitted: Callable[[], bool], socket: WebSocket, serving: 
         task.result()
         return
     logger.warning("a robot's key was revoked: its connection is ended")
-    await socket.close(CLOSE_POLICY, "the key was revoked: connect again with another one")
+    if socket.application_state is WebSocketState.CONNECTED:  # not when the server has said goodbye before
+        with contextlib.suppress(WebSocketDisconnect):  # the robot has left
+            await socket.close(CLOSE_POLICY, "the key was revoked: connect again with another one")

@@ -5,9 +5,11 @@ answered with a sentence, so that a client can count), and a client that left is
 """
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +27,8 @@ MAX_CONNECTIONS = 64
 _TRANSPORT = "websocket"
 _READ_AHEAD = 4  # replies that one connection may be owed; then its messages wait in the socket
 _POLL_SECONDS = 0.02
+_GOODBYE = "the server is shutting down: connect again"
+_GOODBYE_SECONDS = 1.0  # a client that reads nothing is not waited for
 logger = logging.getLogger("lingbot.endpoint")
 
 
@@ -73,11 +77,12 @@ class Connection:
                 if owed.asked is not None:
                     self._service.leave(owed.asked)
 
-    async def close(self) -> None:
-        """Says goodbye, once."""
+    async def close(self, code: int = CLOSE_RESTART, reason: str = _GOODBYE) -> None:
+        """Says goodbye, once, and answers nothing after it: the client knows by it that it may ask another server."""
         if not self._closed:
             self._closed = True
-            await self._socket.close(CLOSE_RESTART, "the server is shutting down: connect again")
+            with contextlib.suppress(WebSocketDisconnect):  # it has left
+                await self._socket.close(code, reason)
 
     async def _read(self) -> None:
         while True:
@@ -122,6 +127,8 @@ class Connection:
                 exchange.reply = await self._service.reply(owed.asked)
             except Refused as refusal:
                 exchange.refusal = refusal
+        if self._closed:
+            return
         if exchange.reply is not None:
             await self._send(exchange.reply, exchange, owed.arrived)
             return
@@ -175,9 +182,10 @@ class Connections:
         except WebSocketDisconnect:
             logger.info("a client left before its reply")
         except Exception:
-            logger.exception("a connection failed")
+            number = uuid.uuid4().hex[:12]
+            logger.exception("fault %s on a connection", number)
             self._service.metrics.count("faults", transport=_TRANSPORT)
-            await socket.close(CLOSE_FAULT, "internal error")
+            await connection.close(CLOSE_FAULT, f"internal error {number}: see the server's log")
         finally:
             self._open.discard(connection)
             self._service.sessions.close(session)
@@ -191,16 +199,21 @@ class Connections:
         `seconds` in any case.
         """
         started = time.monotonic()
-        for connection in list(self._open):
-            if not connection.busy and connection.session.episode is None:
-                await connection.close()
+        await _close(one for one in self._open if not one.busy and one.session.episode is None)
         while self._open and time.monotonic() - started < seconds:
             if time.monotonic() - started >= episode_seconds:
                 for connection in self._open:
                     connection.closing = True
             await asyncio.sleep(_POLL_SECONDS)
-        for connection in list(self._open):
-            await connection.close()
+        await _close(self._open)
 
     def _count(self) -> None:
         self._service.metrics.set("connections", len(self._open))
+
+
+async def _close(connections: Iterable[Connection]) -> None:
+    closing = [asyncio.create_task(connection.close()) for connection in connections]
+    if closing:
+        _, stuck = await asyncio.wait(closing, timeout=_GOODBYE_SECONDS)
+        for task in stuck:
+            task.cancel()
