@@ -74,7 +74,8 @@ def _left_over(message: Mapping[str, Any], contract: Contract, last_chunk: np.nd
                 f"{_OFFSET} counts in the last answer of this episode, and there was none: send {_LEFT_OVER}, or "
                 f"leave it out"
             )
-        return last_chunk[_whole(message, _OFFSET, 0, contract.horizon - 1, 0) :]
+        left = last_chunk[_whole(message, _OFFSET, 0, len(last_chunk) - 1, 0) :]
+        return left[: contract.horizon]  # in a replay it may be a longer one's
     array = array_of_list(given) if isinstance(given, list) else given
     if not isinstance(array, np.ndarray):
         raise BadObservation(f"{_LEFT_OVER} is no array, or a list of uneven length or of values that are no numbers")

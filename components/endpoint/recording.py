@@ -43,9 +43,6 @@ class Recorded(Protocol):
     id: str
     robot: str | None
 
-    @property
-    def episode_id(self) -> str | None: ...
-
 
 class Recorder:
     """Keeps a share of the episodes, those of a name always or never.
@@ -84,8 +81,10 @@ class Recorder:
 
     def keep(self, message: Mapping[str, Any], reply: Mapping[str, Any], session: Recorded) -> None:
         """One exchange, if its episode is of the share. Returns at once; the message must not be changed after."""
-        episode = session.episode_id or session.id
-        if reply.get("actions") is None or not sampled(episode, self._share):
+        if reply.get("actions") is None:
+            return
+        episode = reply["episode_id"]  # the session's may be the next one by now
+        if not sampled(episode, self._share):
             return
         exchange = {
             "time": time.time(),
@@ -141,7 +140,7 @@ class Recorder:
         header = _record({"schema_version": SCHEMA_VERSION, "metadata": self._describe()})
         room = self._max_bytes - max(self._segment_bytes, len(_MAGIC) + len(header) + needed)
         kept = segments(self._folder)
-        sizes = {path: path.stat().st_size for path in kept}
+        sizes = {path: _size(path) for path in kept}
         while kept and sum(sizes[path] for path in kept) > room:
             kept.pop(0).unlink(missing_ok=True)
         self._number += 1
@@ -171,6 +170,14 @@ def sampled(episode: str, share: float) -> bool:
     """Whether an episode of this name is of the share: the same answer in every process."""
     drawn = int.from_bytes(hashlib.sha256(episode.encode()).digest()[:8], "big")
     return drawn < share * 2**64
+
+
+def _size(segment: Path) -> int:
+    """0 of one that another process has deleted meanwhile."""
+    try:
+        return segment.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def segments(folder: Path) -> list[Path]:

@@ -108,23 +108,24 @@ def _check_contract(recording: Recording, contract: Contract) -> None:
 
 def _questions(recording: Recording, contract: Contract, refused: list[str]) -> Iterator[_Question]:
     """What was asked, an observation at a time; what the candidate would refuse goes to `refused`."""
-    numbers: dict[str, int] = {}
-    before: dict[str, np.ndarray] = {}
+    numbers: dict[tuple[str, str], int] = {}
+    before: dict[tuple[str, str], np.ndarray] = {}
     for exchange in recording:
+        episode = exchange.session, exchange.episode  # two robots may give theirs one name
         sent = np.asarray(exchange.reply["actions"], np.float32)
         is_batch = sent.ndim == 3
         seeds = exchange.reply["seed"] if is_batch else [exchange.reply["seed"]]
-        number = numbers.get(exchange.episode, 0)
-        numbers[exchange.episode] = number + 1
+        number = numbers.get(episode, 0)
+        numbers[episode] = number + 1
         try:
             requests, _ = read_requests(exchange.message, contract)
-            running = None if is_batch else read_running(exchange.message, contract, before.get(exchange.episode))
+            running = None if is_batch else read_running(exchange.message, contract, before.get(episode))
         except Refused as error:
             refused.append(str(error))
             continue
         finally:
             if not is_batch:
-                before[exchange.episode] = sent
+                before[episode] = sent
         for request, seed, chunk in zip(requests, seeds, sent if is_batch else [sent], strict=True):
             yield _Question(
                 exchange=exchange, number=number, request=request, running=running, seed=int(seed), sent=chunk

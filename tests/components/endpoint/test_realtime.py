@@ -46,6 +46,18 @@ def test_an_offset_counts_in_the_last_answer(contract):
         read_running({"prev_chunk_offset": 3}, contract, None)
 
 
+@pytest.mark.parametrize("offset", [0, 3, 19])
+def test_an_answer_of_another_length_is_gone_on_from_as_far_as_both_go(contract, offset):
+    """As when a recording is replayed through a candidate with other chunks."""
+    last = np.arange(20 * 14, dtype=np.float32).reshape(20, 14)
+    running = read_running({"prev_chunk_offset": offset}, contract, last)
+    rows = min(contract.horizon, 20 - offset)
+    np.testing.assert_array_equal(running.actions[:rows], last[offset : offset + rows])
+    assert running.actions.shape == (contract.horizon, 14)
+    with pytest.raises(BadObservation, match="from 0 to 4"):
+        read_running({"prev_chunk_offset": 5}, contract, last[:5])
+
+
 @pytest.mark.parametrize(("period", "delay"), [(3, 0), (3, 3), (5, 5), (6, 2), (9, 1)])
 def test_a_served_evaluation_asks_what_one_in_process_asks(contract, period, delay):
     """`PolicyActor` gives the model `delay` and `period` themselves."""

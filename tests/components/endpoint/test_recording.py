@@ -18,7 +18,6 @@ CONTRACT = {"contract": {"robot": "r"}, "model_version": "7"}
 
 @dataclass
 class Session:
-    episode_id: str | None = "first"
     id: str = "s1"
     robot: str | None = None
 
@@ -28,12 +27,13 @@ def message(number, size=64):
     return {"observation.images.cam_high": image, "observation.state": np.zeros(2, np.float32), "task": str(number)}
 
 
-def reply(number=0):
+def reply(number=0, episode="first"):
     actions = np.full((4, 2), number, np.float32)
     return {
         "action": actions,
         "actions": actions,
         "seed": number,
+        "episode_id": episode,
         "bundle_digest": "d",
         "server_timing": {"infer_ms": 1},
     }
@@ -80,7 +80,7 @@ def test_an_exchange_comes_back_as_it_was(recorder, tmp_path):
 def test_episodes_are_kept_whole_or_not_at_all(recorder, tmp_path):
     one, _ = recorder(share=0.3)
     for number in range(200):
-        one.keep(message(number, size=16), reply(), Session(episode_id=f"episode-{number // 2}"))
+        one.keep(message(number, size=16), reply(episode=f"episode-{number // 2}"), Session())
         keeps_up(one)
     one.close()
     names = [exchange.episode for exchange in Recording(tmp_path / "traffic")]
@@ -113,6 +113,15 @@ def test_the_folder_stays_under_the_cap_and_keeps_the_newest(recorder, tmp_path)
         assert MIN_BYTES * 0.7 < total <= MIN_BYTES
     tasks = [int(exchange.message["task"]) for exchange in Recording(tmp_path / "traffic")]
     assert tasks == list(range(tasks[0], 600)) and tasks[0] > 300
+
+
+def test_a_segment_that_another_process_deletes_meanwhile_does_not_end_the_recording(recorder, tmp_path, monkeypatch):
+    one, metrics = recorder()
+    found = [tmp_path / "traffic" / "traffic-0.rec"]  # it was listed, and is gone
+    monkeypatch.setattr(recording, "segments", lambda folder: list(found))
+    one.keep(message(0), reply(), Session())
+    one.close()
+    assert kept(metrics) == 1
 
 
 def test_a_robot_is_not_kept_waiting_by_a_slow_disk(recorder, monkeypatch):

@@ -126,6 +126,45 @@ def test_real_time_chunks_are_continued_as_they_were(record, bundle):
     assert report["looks"] == 6 and report["divergence"]["mean"] == 0
 
 
+def test_an_answer_belongs_to_the_episode_that_asked_although_the_next_has_begun(tmp_path, slow_bundle, observation):
+    service = Service(served(slow_bundle()))
+    recorder = service.recorder = Recorder(
+        tmp_path / "traffic", service.metadata, share=1.0, max_bytes=2**28, metrics=service.metrics
+    )
+
+    async def ask():
+        session = service.sessions.open()
+        asked = service.ask({**observation, "episode_id": "a"}, session)
+        await service.answer({"reset": True, "episode_id": "b"}, session)  # as a websocket reads ahead
+        await service.reply(asked)
+
+    asyncio.run(ask())
+    service.runner.close()
+    recorder.close()
+    assert [exchange.episode for exchange in Recording(tmp_path / "traffic")] == ["a"]
+
+
+def test_two_robots_may_give_their_episodes_one_name(tmp_path, bundle, observation):
+    """Each goes on from its own last chunk."""
+    service = Service(served(bundle))
+    recorder = service.recorder = Recorder(
+        tmp_path / "traffic", service.metadata, share=1.0, max_bytes=2**28, metrics=service.metrics
+    )
+
+    async def ask():
+        sessions = [service.sessions.open() for _ in range(2)]
+        for offset in ({}, {"prev_chunk_offset": 4, "inference_delay": 2}):
+            for seed, session in enumerate(sessions):
+                await service.answer({**observation, "episode_id": "1", "seed": seed, **offset}, session)
+
+    asyncio.run(ask())
+    service.runner.close()
+    recorder.close()
+    report = replay(Recording(tmp_path / "traffic"), served(bundle), progress=Silent())
+    assert report["looks"] == 4 and report["divergence"]["mean"] == 0
+    assert sorted(look["look"] for look in report["divergence"]["worst"]) == [0, 0, 1, 1]
+
+
 def test_a_batch_is_as_many_looks(record, bundle):
     def batched(number, message):
         return {"batch": [message, {**message, "seed": 99}], "episode_id": message["episode_id"]}
