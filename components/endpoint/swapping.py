@@ -65,7 +65,7 @@ class Follower:
             remember: keeps the champion, for a start while the registry is away.
         """
         self._endpoint, self._report = endpoint, report
-        self._reported: tuple[Routes | None, float] = None, 0.0
+        self._reported: tuple[Serving | None, float] = None, 0.0
         self._remember = remember
         self._remembered: Target | None = None
         self._since = _utc()
@@ -124,6 +124,7 @@ class Follower:
         self._say_once("routing", routing.drift)
         champion = await self._get(routing.champion)
         if champion is None:
+            self._end_others(routing)
             return
         old = self._service.routes
         if champion is not old.champion:
@@ -135,6 +136,15 @@ class Follower:
         old = self._service.routes
         if (old.canary, old.share, old.shadow) != (canary, share, shadow):
             self._swap(Routes(champion=champion, canary=canary, share=share, shadow=shadow))
+
+    def _end_others(self, routing: Routing) -> None:
+        """Beside a champion that is refused nobody new is taken up, but who was ended gets no episode more."""
+        old = self._service.routes
+        canary = old.canary if _is_target(old.canary, routing.canary) else None
+        shadow = old.shadow if _is_target(old.shadow, routing.shadow) else None
+        share = routing.share if canary is not None else 0.0
+        if (canary, share, shadow) != (old.canary, old.share, old.shadow):
+            self._swap(Routes(champion=old.champion, canary=canary, share=share, shadow=shadow))
 
     async def _keep(self, champion: Target) -> None:
         """For a start while the registry is away; once a version."""
@@ -148,9 +158,9 @@ class Follower:
 
     async def _report_serving(self) -> None:
         """Writes down what is served, when that changed and while it goes on."""
-        routes, (reported, at) = self._service.routes, self._reported
-        if not self._endpoint or (reported is routes and time.monotonic() - at < RENEW_SECONDS):
+        if not self._endpoint:
             return
+        routes = self._service.routes
         serving = Serving(
             endpoint=self._endpoint,
             model=self._model,
@@ -161,13 +171,16 @@ class Follower:
             canary=None if routes.canary is None else routes.canary.model_version,
             shadow=None if routes.shadow is None else routes.shadow.model_version,
         )
+        reported, at = self._reported
+        if serving == reported and time.monotonic() - at < RENEW_SECONDS:
+            return
         try:
             await asyncio.to_thread(self._report, serving)
         except UserError as error:
             self._say_once("record", [str(error)])
             return
         self._say_once("record", [])
-        self._reported = routes, time.monotonic()
+        self._reported = serving, time.monotonic()
 
     async def _get(self, target: Target) -> Served | None:
         """A version, ready to serve; None when it is refused."""
@@ -182,15 +195,19 @@ class Follower:
             served = await asyncio.to_thread(self._load, self._model, self._alias, target)
             check_promise(self._service.served, served)
             await self._service.rehearse(served)
-        except UserError as error:
+        except Exception as error:
+            # Of whatever kind, a full disk for instance: else it would be fetched anew at every poll.
+            foreseen = isinstance(error, UserError)
+            reason = str(error) if foreseen else f"{type(error).__name__}: {error}"
             pause = min(_LONGEST_PAUSE_SECONDS, earlier.pause * 2) if earlier else _FIRST_PAUSE_SECONDS
-            self._refusals[key] = _Refusal(reason=str(error), pause=pause, again_at=time.monotonic() + pause)
+            self._refusals[key] = _Refusal(reason=reason, pause=pause, again_at=time.monotonic() + pause)
             self._service.metrics.count("swaps", result="refused")
             logger.error(
                 "version %s is refused, version %s is served on: %s",
                 target.version,
                 self._service.served.model_version,
-                error,
+                reason,
+                exc_info=None if foreseen else error,
             )
             return None
         self._refusals.pop(key, None)
@@ -215,6 +232,12 @@ class Follower:
             if sentence not in self._said.get(about, ()):
                 logger.error("%s", sentence)
         self._said[about] = set(sentences)
+
+
+def _is_target(served: Served | None, target: Target | None) -> bool:
+    if served is None or target is None:
+        return False
+    return (served.model_version, served.digest) == (target.version, target.digest)
 
 
 def _utc() -> str:

@@ -153,6 +153,71 @@ def test_the_registry_going_away_changes_nothing_and_is_said_once(run, observati
     run(scenario)
 
 
+def test_beside_a_champion_that_is_refused_who_was_ended_gets_no_episode_more(run, observation):
+    async def scenario(house):
+        house.promote("1", canary=target("2"), share=1.0, shadow=target("3"))
+        await house.follower.look()
+        house.faults["4"] = "damaged"
+        house.promote("4", shadow=target("3"))  # the alias has moved, and the canary has ended with that
+        await house.follower.look()
+        reply = await house.service.answer(observation, house.service.sessions.open())
+        assert (reply["model_version"], reply["route"]) == ("1", "champion")
+        assert house.service.routes.shadow.model_version == "3"
+        house.promote("4", canary=target("5"), share=1.0)
+        await house.follower.look()
+        assert house.service.routes.canary is None and house.service.routes.shadow is None
+
+    run(scenario)
+
+
+def test_a_version_that_breaks_in_a_way_nobody_foresaw_is_not_fetched_at_every_poll(run, caplog):
+    async def scenario(house):
+        load, loads = house.follower._load, []
+
+        def full(model, alias, target):
+            loads.append(target.version)
+            raise OSError(28, "No space left on device")
+
+        house.follower._load = full
+        house.promote("2")
+        for _ in range(3):
+            await house.follower.look()
+        assert loads == ["2"] and "OSError: [Errno 28]" in house.follower.status()["refused"]["2"]
+        assert caplog.records[-1].exc_info is not None  # nobody foresaw it: where it broke is told
+        house.follower._load = load
+        house.follower._refusals["2", "2" * 64].again_at = 0.0
+        await house.follower.look()
+        assert house.service.served.model_version == "2"
+
+    run(scenario)
+
+
+def test_what_was_reported_is_not_held_in_memory(run):
+    """While the record cannot be kept, of a version that has left only what was written stays."""
+
+    async def scenario(house):
+        follower, kept = house.follower, []
+        follower._endpoint, follower._report = "e", kept.append
+        await follower._report_serving()
+        old = weakref.ref(house.service.served)
+
+        def away(serving):
+            raise UserError("the record cannot be kept")
+
+        follower._report = away
+        house.promote("2")
+        await follower.look()
+        await follower._report_serving()
+        gc.collect()
+        assert old() is None and [serving.version for serving in kept] == ["1"]
+        follower._report = kept.append
+        for _ in range(3):
+            await follower._report_serving()
+        assert [serving.version for serving in kept] == ["1", "2"]
+
+    run(scenario)
+
+
 def test_two_things_that_are_away_are_each_said_once(run, caplog):
     """A registry that is away takes the record of what is served with it."""
 
