@@ -125,10 +125,16 @@ class Batcher:
         Expired or Superseded when they were dropped, or whatever the model raises.
 
         Raises:
+            BadObservation: more observations than go through the model together.
             Unavailable: the queue is full, or would not get to it before its deadline; with a time to come back.
             TooMany: this client has enough waiting.
         """
         loop = asyncio.get_running_loop()
+        if len(work.requests) > self._max_batch:
+            raise BadObservation(
+                f"a batch of {len(work.requests)} observations: here at most {self._max_batch} go through the model "
+                "together, send fewer"
+            )
         self._supersede(work.session)
         now = time.monotonic()
         self._admit(work, now)

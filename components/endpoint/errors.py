@@ -37,6 +37,12 @@ class TooLarge(Refused):
     status = 413
 
 
+class UnknownType(Refused):
+    """The body is of a content type that is not served."""
+
+    status = 415
+
+
 class Unauthorized(Refused):
     """No key, or one that is not known."""
 

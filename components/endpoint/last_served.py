@@ -102,8 +102,8 @@ def _read(path: Path) -> LastServed:
     try:
         values = json.loads(path.read_bytes())
         version = values["schema_version"]
-        if version > SCHEMA_VERSION:
-            raise UserError(f"{path} has schema_version {version}, this code reads {SCHEMA_VERSION}: update it")
-        return LastServed(**values)
+        if version <= SCHEMA_VERSION:
+            return LastServed(**values)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no record of what was served ({error}): delete it") from error
+    raise UserError(f"{path} has schema_version {version}, this code reads {SCHEMA_VERSION}: update it")

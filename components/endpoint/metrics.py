@@ -52,7 +52,7 @@ class _Histogram:
 
 _DECLARED: dict[str, _Counter | _Gauge | _Histogram] = {
     "requests": _Counter(
-        help="Messages by how they ended: ok, reset, refused_STATUS, or fault.",
+        help="Messages by how they ended: ok, reset or refused_STATUS; what broke counts as a fault.",
         labels=("version", "transport", "outcome"),
     ),
     "observations": _Counter(help="Observations answered with an action chunk.", labels=("version",)),

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import Request
-from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 
 from components.endpoint import codec, json_codec
-from components.endpoint.errors import Forbidden, Refused, TooLarge, TooSlow
+from components.endpoint.errors import Forbidden, Refused, TooLarge, TooSlow, UnknownType
 from components.endpoint.keys import INFER, KeyRing
 from components.endpoint.metrics import Metrics
 
@@ -80,14 +79,14 @@ def format_of(content_type: str) -> tuple[Callable[[bytes], Any], Callable[[Any]
     """Reader, writer, content type of the reply and the limit in bytes, by the content type of a request.
 
     Raises:
-        HTTPException: 415.
+        UnknownType
     """
     kind = content_type.split(";")[0].strip().lower()
     if kind in MSGPACK_TYPES:
         return codec.unpack, codec.pack, MSGPACK_TYPES[0], codec.DEFAULT_LIMITS.max_bytes
     if kind == "application/json":
         return json_codec.load, json_codec.dump, kind, json_codec.MAX_JSON_BYTES
-    raise HTTPException(415, f"content type '{kind[:80]}' is not served: send application/json or application/msgpack")
+    raise UnknownType(f"content type '{kind[:80]}' is not served: send application/json or application/msgpack")
 
 
 def with_header_fields(message: Any, headers: Mapping[str, str]) -> Any:

@@ -136,6 +136,9 @@ def test_a_batch_is_no_larger_than_the_limit_and_keeps_a_messages_observations_t
         assert house.policy.calls == [[0], [1, 2], [3, 4, 5]]
         assert answers[1].actions[:, 0, 0].tolist() == [1, 2]
 
+        with pytest.raises(BadObservation, match="a batch of 4 observations: here at most 3"):
+            house.batcher.enter(house.work(6, 7, 8, 9))
+
     run(scenario, max_batch=3)
 
 

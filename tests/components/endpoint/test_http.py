@@ -98,6 +98,7 @@ def test_errors_are_one_sentence_with_the_right_status(start, slow_bundle, obser
     assert good.status_code == 200
     refused = {"version": "7", "transport": "http", "outcome": "refused_422"}
     assert server.service.metrics.value("requests", **refused) == 3
+    assert server.service.metrics.value("requests", **refused | {"outcome": "refused_415"}) == 1
 
 
 def test_an_unsafe_answer_and_a_fault_tell_nothing_of_the_inside(start, slow_bundle, observation, http, caplog):

@@ -101,7 +101,7 @@ def test_no_password_is_kept_and_a_newer_record_is_not_read(home, served_once):
     (path,) = (home / "served").glob("*.json")
     assert "secret" not in path.read_text() + path.name
     path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
-    with pytest.raises(UserError, match="update it"):
+    with pytest.raises(UserError, match="schema_version 2, this code reads 1: update it$"):
         recall("", "champion")
     path.write_text("[]")
     with pytest.raises(UserError, match="delete it"):
