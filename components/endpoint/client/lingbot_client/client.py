@@ -15,7 +15,7 @@ from lingbot_client.backoff import Backoff
 from lingbot_client.codec import pack, unpack
 from lingbot_client.connection import Address, Connection, Lost, websocket_url
 from lingbot_client.contract import Needs
-from lingbot_client.errors import BadActions, BadReply, Busy, NoReply, Refused, ServerAway, VersionChanged
+from lingbot_client.errors import BadActions, BadReply, Busy, Refused, ServerAway, VersionChanged
 from lingbot_client.real_time import LEFT_OVER
 
 LINGBOT = "lingbot-pipelines"
@@ -176,7 +176,7 @@ class PolicyClient:
                 until = until or min(end, time.monotonic() + self._backoff.patience)
                 self._pause(attempt, lost.seconds, until, lost)
                 continue
-            except (NoReply, Refused):
+            except BaseException:  # Ctrl-C too: the answer to this message must not be taken for that to the next
                 self.close()
                 raise
             if isinstance(answer, str):

@@ -2,6 +2,7 @@
 
 import math
 import ssl
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +64,7 @@ class Address:
             ClientError: something else than an endpoint answers.
         """
         headers = {"Authorization": f"Api-Key {self.key}"} if self.key else {}
+        until = time.monotonic() + seconds
         with ExitStack() as stack:
             try:
                 socket = stack.enter_context(
@@ -76,7 +78,7 @@ class Address:
                         ssl=self.tls,
                     )
                 )
-                greeting = socket.recv(timeout=seconds)
+                greeting = socket.recv(timeout=max(0.0, until - time.monotonic()))
             except InvalidStatus as refusal:
                 raise _denied(self.url, refusal) from refusal
             except ssl.SSLCertVerificationError as error:

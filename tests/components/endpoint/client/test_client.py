@@ -1,6 +1,7 @@
 """The client against servers that break: what it makes good, what it refuses, and what it says."""
 
 import time
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +21,7 @@ from lingbot_client import (
     Refused,
     ServerAway,
     VersionChanged,
+    connection,
     observation,
 )
 from tests.components.endpoint.client.scripted_server import (
@@ -173,6 +175,41 @@ def test_an_answer_that_does_not_come_ends_the_wait_and_the_connection():
         robot._reply_seconds = LONG
         robot.infer(LOOK)
         assert script.connections == 2, "a late reply must not be taken for the next one's"
+
+
+def test_after_an_interruption_an_answer_is_not_taken_for_that_to_the_next_question():
+    with scripted() as script, client(script) as robot:
+        robot.reset()
+        receive = robot._connection._socket.recv
+
+        def interrupted(timeout):
+            receive(timeout)  # it came, and nobody has it
+            raise KeyboardInterrupt
+
+        robot._connection._socket.recv = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            robot.infer(LOOK)
+        assert robot._connection is None
+        robot.infer(LOOK)
+        assert script.connections == 2
+
+
+def test_the_first_frame_has_what_the_handshake_left_of_the_time(monkeypatch):
+    waited, seconds = [], iter([0.0, 4.0])
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+
+    class Socket(AbstractContextManager):
+        def recv(self, timeout):
+            waited.append(timeout)
+            raise TimeoutError
+
+        def __exit__(self, *error):
+            pass
+
+    monkeypatch.setattr(connection, "connect", lambda *arguments, **options: Socket())
+    with pytest.raises(connection.Lost):
+        connection.Address("ws://e:1").open(10.0)
+    assert waited == [6.0]
 
 
 def test_a_deadline_is_told_to_the_server_and_kept():

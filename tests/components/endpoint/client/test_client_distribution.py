@@ -1,6 +1,7 @@
 """What a robot installs: three dependencies, an older Python, nothing of this project."""
 
 import ast
+import importlib
 import re
 import sys
 import tomllib
@@ -27,6 +28,13 @@ def test_it_imports_what_it_declares_and_nothing_else():
     assert declared == {"numpy", "msgpack", "websockets"}
     foreign = {name for source in SOURCES for name in imported(source)} - set(sys.stdlib_module_names)
     assert len(SOURCES) > 5 and foreign == declared | {"lingbot_client"}
+
+
+def test_every_command_that_is_installed_is_there():
+    whole = tomllib.loads((CLIENT.parents[2] / "pyproject.toml").read_text())["project"]
+    commands = {**whole["scripts"], **project().get("scripts", {})}
+    for module, _, name in (entry.partition(":") for entry in commands.values()):
+        assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_the_project_ships_it_once():
