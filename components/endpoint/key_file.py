@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -88,6 +89,10 @@ def _write(path: Path, keys: Sequence[Key]) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+            if path.exists():  # a server of another user may be let in by it, and must go on reading
+                kept = path.stat()
+                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
+                os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
         os.replace(temporary, path)
     except OSError as error:
         os.unlink(temporary)

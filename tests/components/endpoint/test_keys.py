@@ -37,6 +37,16 @@ def test_the_scope_decides_what_a_key_may(path):
     assert refusal.value.status == 403
 
 
+def test_who_may_read_the_file_may_read_it_after_a_change(path):
+    """A server of another user: else a revoked key would stay valid there."""
+    add_key(path, "first")
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    add_key(path, "second")
+    revoke_key(path, "first")
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
 def test_rotation_and_revocation_need_no_restart(path):
     old = add_key(path, "robot-2025")
     ring = KeyRing(path)
