@@ -213,7 +213,7 @@ def _history(args: argparse.Namespace) -> int:
     if args.json:
         return _print_json([asdict(entry) for entry in entries])
     if not entries:
-        print("the ledger has no entry")
+        print("the ledger has no entry" + "".join(f" of '{name}'" for name in (args.model, args.alias) if name))
     for entry in entries:
         evidence = f"  evidence {entry.evidence[:12]}" if entry.evidence else ""
         print(f"{entry.sequence:4d}  {entry.time}  {entry.who}  {_move(entry)}{evidence}")

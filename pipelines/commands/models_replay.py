@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.looks < 0:
         raise UserError(f"--looks is {args.looks}: it must be 0 (all) or more")
+    if args.output is not None and args.output.exists() and not args.output.is_dir():
+        raise UserError(f"--output {args.output} is a file: name a folder")
     recording = Recording(args.recording)
     version, served = _candidate(args.candidate, args.model)
     report = replay(recording, served, most=args.looks, progress=Silent() if args.json else LogProgress("replay"))

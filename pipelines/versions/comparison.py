@@ -118,7 +118,7 @@ def compare(first: Result, second: Result) -> dict[str, Any]:
     """
     shared = [step for step in first.digests if step in second.digests]
     steps = {step: first.digests[step] == second.digests[step] for step in shared}
-    decisive = [step for step in shared if not _step(step).effects]
+    decisive = [step for step in shared if not step_of(step).effects]
     figures = {
         name: {"first": first.figures[name], "second": second.figures[name], "agree": _agree(name, first, second)}
         for name in first.figures
@@ -156,7 +156,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
     for name, (one, other) in comparison["parameters"].items():
         yield f"  parameter    {name}: {one} -> {other}"
     for step, equal in comparison["steps"].items():
-        effect = ", which it may: it names what is in the registry" if not equal and _step(step).effects else ""
+        effect = ", which it may: it names what is in the registry" if not equal and step_of(step).effects else ""
         yield f"  {step:20} {'equal bytes' if equal else 'other bytes' + effect}"
     weights = comparison["weights"]
     if weights["equal"] is not None:
@@ -179,7 +179,7 @@ def comparison_lines(comparison: Mapping[str, Any]) -> Iterator[str]:
         yield f"  environment  {name}: {one} -> {other}"
 
 
-def _step(task: str) -> Step:
+def step_of(task: str) -> Step:
     """The step that a run calls so; of a study, one of several executions of it."""
     return STEPS[task.partition("@")[0]]
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from components.steps import STEPS
-from pipelines.versions.comparison import BITWISE, TOLERANCE
+from pipelines.versions.comparison import BITWISE, TOLERANCE, step_of
 
 _TONES = {BITWISE: "good", TOLERANCE: "good"}
 
@@ -24,7 +23,7 @@ def write_page(comparison: Mapping[str, Any], output: Path) -> Path:
         output,
         comparison=comparison,
         tone=_TONES.get(comparison["outcome"], "warning"),
-        effects=[step for step in comparison["steps"] if STEPS[step].effects],
+        effects=[step for step in comparison["steps"] if step_of(step).effects],
         figures=figures,
         details=comparison.get("differences") or {"data": None, "code": None, "trials": None},
     )

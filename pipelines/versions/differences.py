@@ -129,7 +129,7 @@ def statistics_drift(first: Path, second: Path) -> list[dict[str, Any]]:
             if abs(shift) > _SHIFT or abs(spread - 1) > _SPREAD:
                 name = names.get(part, [])[index] if index < len(names.get(part, [])) else str(index)
                 rows.append({"part": part, "dimension": name, "shift": round(shift, 4), "spread": round(spread, 4)})
-    return sorted(rows, key=lambda row: -abs(row["shift"] or float("inf")))
+    return sorted(rows, key=lambda row: -(float("inf") if row["shift"] is None else abs(row["shift"])))
 
 
 def code_differences(first: Result, second: Result) -> dict[str, Any] | None:

@@ -7,7 +7,9 @@ others too, whose tags are not here: they are reported and left alone (`dvc gc -
 
 import dataclasses
 import json
+import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -127,7 +129,7 @@ def collect(items: Sequence[Item]) -> list[Item]:
             if item.kind == BUNDLE and beside.exists():
                 shutil.rmtree(beside)
         else:
-            item.path.unlink()
+            item.path.unlink(missing_ok=True)
         removed.append(item)
     return removed
 
@@ -224,10 +226,20 @@ def _try_remove_step(step: str, fingerprint: str) -> bool:
 
 
 def _size(path: Path) -> tuple[int, float]:
-    """Bytes of all files, and when the newest of them was written."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not file.is_symlink()]
-    stats = [file.stat() for file in files]
-    return sum(found.st_size for found in stats), max((found.st_mtime for found in stats), default=path.stat().st_mtime)
+    """Bytes of all files, and when the newest of them was written. What goes meanwhile, a running step's scratch for
+    instance, is not counted."""
+    names = [path, *(Path(folder) / name for folder, _, files in os.walk(path) for name in files)]
+    found = [status for name in names if (status := _status(name)) is not None]
+    files = [status for status in found if stat.S_ISREG(status.st_mode)]
+    newest = max((status.st_mtime for status in files or found), default=time.time())
+    return sum(status.st_size for status in files), newest
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
 
 
 def elsewhere() -> dict[str, int]:

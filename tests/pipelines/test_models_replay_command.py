@@ -81,6 +81,7 @@ def test_a_folder_is_replayed_without_a_registry(bundles, traffic, capsys):
     [
         (["nowhere", "--candidate", "1"], "holds no recording"),
         (["nowhere", "--candidate", "1", "--looks", "-1"], "--looks"),
+        (["nowhere", "--candidate", "1", "--output", __file__], "is a file: name a folder"),
     ],
 )
 def test_mistakes_are_one_line(home, capsys, arguments, words):

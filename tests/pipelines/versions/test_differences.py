@@ -130,6 +130,8 @@ def test_drift_is_measured_in_standard_deviations(tmp_path: Path) -> None:
     assert statistics_drift(before, before) == []
     (narrow,) = statistics_drift(before, statistics(tmp_path / "c", [0.0], [0.5]))
     assert narrow["shift"] is None, "another width has no shift"
+    wider = statistics_drift(before, statistics(tmp_path / "d", [0.0, 3.0], [2.0, 2.0]))
+    assert [row["shift"] for row in wider] == [1.0, 0.0], "a spread alone has a shift of 0, the smallest"
 
 
 def test_trials_on_the_same_scenes_are_paired(tmp_path: Path) -> None:
@@ -194,6 +196,13 @@ def test_text_and_page_say_all_of_it(sides: tuple[Folders, Folders], tmp_path: P
     ):
         assert said in page, said
     assert "http" not in page and "<script" not in page
+
+
+def test_a_study_has_a_page_too(tmp_path: Path) -> None:
+    made = {"collect": "1", "finetune@40-0": "2", "register": "3"}
+    study = result(digests=made, parameters={step: {} for step in made})
+    page = write_page(compare(study, study), tmp_path / "page.html").read_text()
+    assert "finetune@40-0" in page and "bitwise equal" in page
 
 
 def test_equal_artefacts_are_not_read(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What is referred to stays, whatever its age; the rest goes, and only when it is told to."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from components.ledger import PROMOTE, Ledger
 from components.liveness import alive
 from model.errors import UserError
 from pipelines.cli import main
+from pipelines.versions import garbage
 from pipelines.versions.garbage import Item, collect, plan_collection
 from pipelines.versions.release import made_by_run
 from tests.pipelines.versions.conftest import lingbot
@@ -152,6 +154,13 @@ def test_the_report_has_every_kind(released: Any, capsys: pytest.CaptureFixture[
     assert main(["storage", "report", "--json"]) == 0
     items = json.loads(capsys.readouterr().out)["items"]
     assert {item["kind"] for item in items} == {"step", "run", "cache"}
+
+
+def test_what_goes_while_it_is_counted_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    os.utime(tmp_path / "a", (1.0, 7.0))
+    monkeypatch.setattr(os, "walk", lambda path: [(str(path), [], ["a", "scratch that is gone"])])
+    assert garbage._size(tmp_path) == (5, 7.0)
 
 
 def test_items_are_collected_by_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
