@@ -302,10 +302,23 @@ def atomic_file(target: Path, *, replace: bool = True) -> Iterator[Path]:
             if replace:
                 temporary.replace(target)
             else:
-                os.link(temporary, target)
+                _link(temporary, target)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _link(temporary: Path, target: Path) -> None:
+    """Makes `target`, whole, unless it is there."""
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise UserError(
+                f"{target} cannot be made: the file system there has no hard links, by which one writer of several "
+                "wins; name a folder on another, or s3://bucket/prefix."
+            ) from error
+        raise
 
 
 def check_digest(found: str, expected: str, where: str) -> None:

@@ -13,7 +13,7 @@ _FIELDS = (
     ("month", 1, 12, "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC"),
     ("weekday", 0, 6, "SUN MON TUE WED THU FRI SAT"),
 )
-_PART = re.compile(r"([*?]|\w+(?:-\w+)?)(?:/(\d+))?")
+_PART = re.compile(r"([*?]|\w+(?:-\w+)?)(?:/(\d+))?", re.ASCII)  # Kubeflow reads no digits of other scripts
 
 
 def kubeflow_cron(text: str) -> str:

@@ -179,6 +179,22 @@ def test_full_disk_is_one_sentence(tree: Path, tmp_path: Path, monkeypatch: pyte
     assert contents(tmp_path / "store") == {}, "no half file is left"
 
 
+def test_a_file_system_without_hard_links_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets that are mounted as folders, and some shares, have none."""
+
+    def refused(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(storage_module.os, "link", refused)
+    store = FolderStorage(tmp_path / "store")
+    with pytest.raises(
+        UserError, match=r"store/k cannot be made: the file system there has no hard links.*s3://bucket"
+    ):
+        store.write_bytes("k", b"1", if_absent=True)
+    assert store.write_bytes("k", b"1")
+    assert contents(tmp_path / "store") == {"k": b"1"}, "no half file is left"
+
+
 def test_a_file_in_place_of_a_folder_is_one_sentence(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file")
     store = FolderStorage(tmp_path / "store")

@@ -39,6 +39,8 @@ def test_a_time(text: str, kubeflow: str) -> None:
         ("0, 3 * * *", "the minute ''"),
         ("0 18-8 * * *", "the hour '18-8'"),
         ("60 0 3 * * *", "the second '60'"),
+        ("٣ 3 * * *", "the minute '٣'"),
+        ("*/٣ 3 * * *", "the minute"),
     ],
 )
 def test_what_is_none_is_named(text: str, message: str) -> None:
