@@ -91,9 +91,12 @@ class Asker:
                 async with self._free:  # given back while this question waits for its next attempt
                     self.counts.requests += 1
                     reply = await self._model.ask(question, complaint)
-                self._reached = True
-                self.counts.spent(reply)
-                answer = read_answer(reply.text, question.kind, question.vocabulary)
+                    self._reached = True
+                    self.counts.spent(reply)
+                    answer = read_answer(reply.text, question.kind, question.vocabulary)
+                    # Before the next is asked: a slow disk must not leave more to lose than what is asked at once.
+                    await asyncio.to_thread(self._cache.put, digest, reply)
+                return answer
             except BadAnswer as error:
                 self.counts.failed("invalid answer")
                 complaint, last, pause = str(error), str(error), 0.0
@@ -107,9 +110,6 @@ class Asker:
                             f"{question.name}: {last}, and asks to wait {error.retry_after:.0f} s"
                         ) from error
                     pause = max(pause, error.retry_after)
-            else:
-                await asyncio.to_thread(self._cache.put, digest, reply)  # it waits for the disk
-                return answer
             if attempt + 1 < self._attempts:
                 await asyncio.sleep(pause)
         if not self._reached:  # every other question would wait as long for the same

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,24 @@ def test_a_model_that_is_gone_later_costs_the_questions_that_are_left(tmp_path: 
             await asker.ask(question("two"))
 
     asyncio.run(ask())
+
+
+def test_what_was_paid_for_is_kept_before_the_next_is_asked(tmp_path: Path) -> None:
+    """A kill loses what is under way at most, however slow the disk is."""
+    again = threading.Event()
+
+    class Model(Leaving):
+        async def ask(self, question: Question, complaint: str) -> Reply:
+            reply = await super().ask(question, complaint)
+            if self._answers == 0:
+                again.set()
+            return reply
+
+    class SlowDisk(AnswerCache):
+        kept: list[bool] = []
+
+        def put(self, digest: str, reply: Reply) -> None:
+            self.kept.append(again.wait(0.3))
+
+    asyncio.run(Asker(Model(2), SlowDisk(tmp_path), attempts=1).ask_all([question("one"), question("two")]))
+    assert SlowDisk.kept == [False, True]
