@@ -71,12 +71,18 @@ def read_sample(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} cannot be read ({error}): give a file that `lingbot annotate sample` wrote."
         ) from error
+    no_sample = UserError(f"{path} is no sample for review: give a file that `lingbot annotate sample` wrote.")
     if not isinstance(sample, dict) or not {"control", "population", "episodes"} <= sample.keys():
-        raise UserError(f"{path} is no sample for review: give a file that `lingbot annotate sample` wrote.")
+        raise no_sample
     if sample.get("schema_version") != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {sample.get('schema_version')}, this code reads {SCHEMA_VERSION}: draw it anew."
         )
+    drawn, population = sample["control"], sample["population"]
+    if not isinstance(drawn, list) or type(population) is not int or len(drawn) > population:
+        raise no_sample
+    if not all(isinstance(row, dict) and set(SHOWN) <= row.keys() for row in drawn):
+        raise no_sample
     return sample
 
 

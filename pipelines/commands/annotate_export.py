@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 HELP = "tasks for Label Studio, with a video of each episode"
 TASKS, CONFIG, CLIPS = "tasks.json", "config.xml", "clips"
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     if not episodes:
         raise UserError(f"{source.annotations} has no segment of any episode: there is nothing to export.")
     lengths = {episode: dataset.episode(episode).length for episode in episodes}
-    prefix = args.video_url or f"/data/local-files/?d={output.absolute().name}/{CLIPS}/"
+    prefix = args.video_url or f"/data/local-files/?d={quote(output.absolute().name)}/{CLIPS}/"
     names = {episode: f"episode_{episode:06d}.mp4" for episode in episodes}
     tasks = make_tasks(
         episodes, fps=dataset.info.fps, lengths=lengths, videos={each: prefix + name for each, name in names.items()}

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     from model.robots import find_robot
     from pipelines.annotated import open_annotated
 
-    reviewer = (getpass.getuser() if args.reviewer is None else args.reviewer).strip()
+    reviewer = (_login() if args.reviewer is None else args.reviewer).strip()
     if not reviewer:
         raise UserError("--reviewer is empty: give the name that is recorded with what you change.")
     if args.output.suffix != ".parquet":
@@ -58,6 +58,14 @@ def run(args: argparse.Namespace) -> int:
     if args.output.exists():
         print(f"{done} episodes accepted; they are used with --set annotate.reviewed={args.output.absolute()}")
     return 0
+
+
+def _login() -> str:
+    """The name of this user; "" where the system has none, as for a user of a container that is a number alone."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
 
 
 def _sample(path: Path, known: set[int]) -> list[int]:

@@ -79,6 +79,23 @@ def test_what_was_done_in_label_studio_is_in_the_review(
     assert read_annotations(reviewed) == rows
 
 
+def test_the_address_of_a_clip_is_one_whatever_the_folder_is_called(sources: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "round 2 + more"
+    assert main(["annotate", "export", *sources, "--output", str(out), "--no-clips"]) == 0
+    (first, _) = json.loads((out / "tasks.json").read_text())
+    assert first["data"]["video"] == "/data/local-files/?d=round%202%20%2B%20more/clips/episode_000000.mp4"
+
+
+def test_a_reviewer_without_a_login_name_is_asked_for_one(
+    sources: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_000)
+    assert main(["annotate", "review", *sources]) == 2
+    assert "--reviewer is empty: give the name" in capsys.readouterr().err
+
+
 def test_an_export_writes_over_nothing(sources: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["annotate", "export", *sources, "--output", str(tmp_path), "--no-clips", "--video-url", "https://v/"]
     assert main(command) == 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, hypergeom
 
 from components.annotate.errors import error_rates, faults, interval_of_share
-from components.annotate.sampling import draw_sample, least_confident, read_sample
+from components.annotate.sampling import SHOWN, draw_sample, least_confident, read_sample
 from model.data.annotations import ACCEPTED, write_annotations
 from model.errors import UserError
 from pipelines.cli import main
@@ -167,6 +167,12 @@ def test_the_commands_draw_and_measure(tmp_path: Path, capsys: pytest.CaptureFix
         ("{", "cannot be read"),
         ("{}", "is no sample"),
         ('{"control": [], "population": 1, "episodes": []}', "version None"),
+        ('{"schema_version": 1, "control": [{"episode": 1}], "population": 1, "episodes": [1]}', "is no sample"),
+        ('{"schema_version": 1, "control": 3, "population": 1, "episodes": []}', "is no sample"),
+        (
+            json.dumps({"schema_version": 1, "control": [dict.fromkeys(SHOWN, 0)], "population": 0, "episodes": []}),
+            "no sample",
+        ),
     ],
 )
 def test_what_is_no_sample_is_refused(tmp_path: Path, text: str, message: str) -> None:
