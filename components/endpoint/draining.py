@@ -66,6 +66,9 @@ class DrainingServer(uvicorn.Server):
                 ws_per_message_deflate=False,  # openpi's clients do not compress, and camera images hardly shrink
                 ws_ping_interval=20.0,
                 ws_ping_timeout=60.0,  # a client that computes between two calls may answer pings late
+                # Longer than clients and balancers keep an idle connection (60 s): where the server closes it first, by
+                # uvicorn's default after 5 s, the next question may be on its way and is answered by a reset.
+                timeout_keep_alive=75,
                 timeout_graceful_shutdown=max(1, math.ceil(drain_seconds)),
                 ssl_context_factory=None if tls is None else lambda *_: tls,
             )

@@ -167,6 +167,16 @@ def test_a_stuck_model_fails_the_liveness_probe(start, slow_bundle, observation,
     assert reply.status_code == 503 and "has been running" in reply.json()["reason"]
 
 
+def test_an_idle_connection_is_not_closed_under_the_next_question(start, slow_bundle, http):
+    """uvicorn's own 5 s are httpx's, too: a question after them found the connection, or a reset."""
+    server = start(slow_bundle())
+    before = server.server._running_loop.time()
+    assert http.get(f"{server.url}/healthz").text == "OK\n"
+    (connection,) = server.server.server_state.connections
+    wait_for(lambda: connection.timeout_keep_alive_task is not None, "the connection to be idle")
+    assert connection.timeout_keep_alive_task.when() - before > 60.0  # what balancers of AWS and nginx keep it
+
+
 def test_probes_metadata_and_description(start, slow_bundle, http):
     server = start(slow_bundle())
     assert http.get(f"{server.url}/healthz").text == "OK\n"
