@@ -5,6 +5,7 @@ The clients of Kubernetes and of Kubeflow Pipelines come from one generator, eac
 version may know values that the installed client does not.
 """
 
+import http.client
 import json
 import random
 import ssl
@@ -216,6 +217,8 @@ def misaddressed(error: Exception) -> bool:
     """Whether an address is none, the server has no TLS, or its certificate or the file with ours is not accepted: the
     next attempt would end the same."""
     cause = _cause(error)
+    if isinstance(cause, urllib3.exceptions.ProtocolError):  # a blank in the address
+        return any(isinstance(inner, http.client.InvalidURL) for inner in cause.args)
     if not isinstance(cause, urllib3.exceptions.SSLError):
         return isinstance(cause, urllib3.exceptions.LocationValueError)
     inner = cause.args[0] if cause.args else None

@@ -157,7 +157,7 @@ def connect(*, experiment: str = EXPERIMENT, service_account: str = "", patience
     Raises:
         UserError: no address is known.
     """
-    host = os.environ.get(ENDPOINT, "") or (_INSIDE if "KUBERNETES_SERVICE_HOST" in os.environ else "")
+    host = os.environ.get(ENDPOINT, "").strip() or (_INSIDE if "KUBERNETES_SERVICE_HOST" in os.environ else "")
     if not host.startswith(("http://", "https://")):
         raise UserError(
             f"{ENDPOINT} is '{host}': set it to the http address of Kubeflow Pipelines; from outside of the cluster "

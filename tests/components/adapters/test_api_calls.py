@@ -113,10 +113,13 @@ def test_a_file_with_no_certificate_is_said_at_once(
         caller.read(call, "asking")
 
 
+@pytest.mark.parametrize(
+    ("address", "says"), [("http://127.0.0.1:eight", "Failed to parse"), ("http://127.0.0.1 8", "InvalidURL")]
+)
 @BOTH
-def test_an_address_that_is_none_is_said_at_once(ask: Callable[..., Call]) -> None:
-    caller, call = ask("http://127.0.0.1:eight")
-    with pytest.raises(UserError, match="is not where it should be .*Failed to parse.*: correct "):
+def test_an_address_that_is_none_is_said_at_once(ask: Callable[..., Call], address: str, says: str) -> None:
+    caller, call = ask(address)
+    with pytest.raises(UserError, match=f"is not where it should be .*{says}.*: correct "):
         caller.read(call, "asking")
 
 
