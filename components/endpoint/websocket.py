@@ -29,6 +29,7 @@ _READ_AHEAD = 4  # replies that one connection may be owed; then its messages wa
 _POLL_SECONDS = 0.02
 _GOODBYE = "the server is shutting down: connect again"
 _GOODBYE_SECONDS = 1.0  # a client that reads nothing is not waited for
+_SEND_SECONDS = 30.0  # one that has read nothing for so long has left, whatever its socket says
 logger = logging.getLogger("lingbot.endpoint")
 
 
@@ -135,13 +136,15 @@ class Connection:
         assert exchange.refusal is not None, "what was not asked was refused"
         self._service.refused(exchange.refusal, _TRANSPORT)
         # A text frame is how openpi-client learns of an error; the connection stays for the next one.
-        await self._socket.send_text(str(exchange.refusal))
+        async with asyncio.timeout(_SEND_SECONDS):
+            await self._socket.send_text(str(exchange.refusal))
 
     async def _send(self, reply: dict[str, Any], exchange: Exchange, arrived: float) -> None:
         if self._previous_ms is not None and "server_timing" in reply:
             reply["server_timing"]["prev_total_ms"] = self._previous_ms
         started = time.perf_counter()
-        await self._socket.send_bytes(pack(reply))
+        async with asyncio.timeout(_SEND_SECONDS):
+            await self._socket.send_bytes(pack(reply))
         ended = time.perf_counter()
         exchange.encode = ended - started
         self._observe(reply, "decode", exchange.decode)
@@ -181,6 +184,8 @@ class Connections:
             await connection.serve()
         except WebSocketDisconnect:
             logger.info("a client left before its reply")
+        except TimeoutError:
+            logger.warning("a client read no reply for %.0f s: its connection is given up", _SEND_SECONDS)
         except Exception:
             number = uuid.uuid4().hex[:12]
             logger.exception("fault %s on a connection", number)

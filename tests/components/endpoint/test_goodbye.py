@@ -1,6 +1,7 @@
 """The end of a connection when something else happens in the same moment: nothing breaks, nothing is held up."""
 
 import asyncio
+import itertools
 import math
 import socket
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi import WebSocket
 
-from components.endpoint import draining, revocation
+from components.endpoint import draining, revocation, websocket
 from components.endpoint.app import create_app
 from components.endpoint.codec import pack
 from components.endpoint.draining import DrainingServer
@@ -107,23 +108,41 @@ def test_a_key_that_is_revoked_in_the_moment_of_the_end_breaks_nothing(scene, mo
     scene(play)
 
 
-def test_a_client_that_reads_nothing_does_not_hold_up_the_end(start, slow_bundle):
-    """Its replies fill every buffer on the way; then its goodbye cannot be sent."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-        listener.setsockopt(socket.SOL_SOCKET, buffer, 4096)
-    server = start(slow_bundle(), listener=listener, drain_seconds=1.0)
-    frame = b"\x82" + bytes([0x80 | len(RESET)]) + bytes(4) + RESET  # masked with zeros
-    with socket.socket() as deaf:
-        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            deaf.setsockopt(socket.SOL_SOCKET, buffer, 4096)
-        deaf.connect(listener.getsockname())
-        deaf.sendall(HANDSHAKE)
-        deaf.settimeout(1.0)
-        with pytest.raises(TimeoutError):  # the server has stopped reading, as it cannot write
-            while True:
-                deaf.sendall(frame * 50)
-        server.stop()
+@pytest.fixture
+def deaf(start, slow_bundle):
+    """`deaf(until)`: a server with a client that asks until then, and reads nothing: its replies fill every buffer."""
+    with socket.socket() as client:
+
+        def go(until, **options):
+            listener = socket.create_server(("127.0.0.1", 0))
+            for end, buffer in itertools.product((listener, client), (socket.SO_RCVBUF, socket.SO_SNDBUF)):
+                end.setsockopt(socket.SOL_SOCKET, buffer, 4096)
+            server = start(slow_bundle(), listener=listener, **options)
+            client.connect(listener.getsockname())
+            client.sendall(HANDSHAKE)
+            client.settimeout(0.5)
+            frames = waiting = (b"\x82" + bytes([0x80 | len(RESET)]) + bytes(4) + RESET) * 50  # masked with zeros
+            late = 0
+            while not until(server, late):
+                try:
+                    waiting = waiting[client.send(waiting) :] or frames
+                except OSError:
+                    late += 1  # the server reads no more, as it cannot write
+            return server
+
+        yield go
+
+
+def test_a_client_that_reads_nothing_does_not_hold_up_the_end(deaf):
+    """Its goodbye cannot be sent."""
+    deaf(lambda server, late: late == 2, drain_seconds=1.0).stop()
+
+
+def test_a_client_that_reads_nothing_does_not_keep_its_place(deaf, monkeypatch, caplog):
+    monkeypatch.setattr(websocket, "_SEND_SECONDS", 0.2)
+    given_up = "a client read no reply for 0 s: its connection is given up"
+    server = deaf(lambda server, late: given_up in caplog.text or late > 120)
+    assert given_up in caplog.text and server.service.metrics.value("faults", transport="websocket") == 0
 
 
 def test_replies_over_http_get_what_the_drain_left_of_its_time(make_service, slow_bundle, monkeypatch):
