@@ -21,7 +21,8 @@ from pipelines.profile import Profile
 from pipelines.triggers.arrivals import Arrival, Debounce, Unfinished, arrivals, lack_of
 from pipelines.versions.tags import data_of_release, find_release
 
-# Nothing of a dataset that is not whole has changed, but what kept it from being read may be over.
+# Nothing of a dataset that is not whole has changed, but what kept it from being read may be over. What cannot be
+# started comes to this by doubled pauses: each attempt leaves a record.
 _AGAIN_SECONDS = 600.0
 
 
@@ -154,8 +155,8 @@ def watch(
 ) -> None:
     """Starts a run for each dataset below an address, those that are there and those that come, for ever.
 
-    What fails (a bucket or an API that is away) is said, and tried again in the next round; a bucket that cannot be
-    listed in the first ends the watch. No dataset waits for another that fails.
+    What fails (a bucket or an API that is away) is said, and tried again; a bucket that cannot be listed in the first
+    round ends the watch. No dataset waits for another that fails.
 
     Args:
         trigger: what is run.
@@ -168,7 +169,7 @@ def watch(
     """
     debounce = Debounce(settle, clock)
     started: set[Arrival] = set()
-    unfinished: dict[Arrival, tuple[float, str]] = {}  # when it is looked at again, and what it lacked
+    later: dict[Arrival, tuple[float, float, str]] = {}  # when it is tried again, after which pause, and why
     looked = 0
     while rounds is None or looked < rounds:
         try:
@@ -181,17 +182,19 @@ def watch(
         if not looked:
             trigger.say(f"watching {address}: {len(found)} dataset{'s' * (len(found) != 1)}")
         for arrival in debounce.settled(found):
-            due, lacked = unfinished.get(arrival, (-math.inf, ""))
+            due, paused, why = later.get(arrival, (-math.inf, 0.0, ""))
             if arrival in started or clock() < due:
                 continue
             try:
                 trigger.start(arrival)
             except Unfinished as error:
-                unfinished[arrival] = clock() + _AGAIN_SECONDS, str(error)
-                if str(error) != lacked:
+                later[arrival] = clock() + _AGAIN_SECONDS, _AGAIN_SECONDS, str(error)
+                if str(error) != why:
                     trigger.say(f"waiting for the rest: {error}")
             except UserError as error:
-                trigger.say(f"tried again in {every:g} s: {error}")
+                wait = min(max(every, 2 * paused), _AGAIN_SECONDS)
+                later[arrival] = clock() + wait, wait, str(error)
+                trigger.say(f"tried again in {wait:g} s: {error}")
             else:
                 started.add(arrival)
         looked += 1

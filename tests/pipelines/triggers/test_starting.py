@@ -156,11 +156,16 @@ def test_a_watched_dataset_that_cannot_be_started_keeps_no_other_from_its_run(
         return None
 
     monkeypatch.setattr(starting, "lack_of", lack_of)
-    out = io.StringIO()
+    now, out = [0.0], io.StringIO()
+
+    def pause(seconds: float) -> None:
+        now[0] += seconds
+
     trigger = make_trigger(stream=out)
-    watch(trigger, "s3://artefacts/in", settle=0.0, every=0.01, pause=lambda _: None, rounds=3)
+    watch(trigger, "s3://artefacts/in", settle=0.0, every=30.0, pause=pause, clock=lambda: now[0], rounds=6)
     assert len(kubeflow.runs) == 1 and "s3://artefacts/in/cubes (" in out.getvalue()
-    assert out.getvalue().count("tried again in 0.01 s: the balls are locked away") == 2, "a round"
+    said = re.findall(r"tried again in (\d+) s: the balls are locked away", out.getvalue())
+    assert said == ["30", "60", "120"], "at 30, 60 and 120 s"
 
 
 def test_a_watched_dataset_that_could_not_be_read_is_looked_at_again_and_what_it_lacks_said_once(
