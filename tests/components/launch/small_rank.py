@@ -33,6 +33,9 @@ def saves_when_told() -> None:
 def main() -> None:
     (FOLDER / f"pid-{RANK}").write_text(str(os.getpid()))
     print(f"rank {RANK} of {os.environ['WORLD_SIZE']}: {os.environ.get('GREETING', '')}", flush=True)
+    (FOLDER / f"said-{RANK}").touch()
+    while BEHAVIOUR == "fails" and not (FOLDER / "said-0").exists():  # what rank 0 says is heard before another fails
+        time.sleep(0.02)
     if BEHAVIOUR == "fails" and RANK == 1:
         raise ValueError("sample 17 holds no image")
     if BEHAVIOUR == "is killed" and RANK == 1:
