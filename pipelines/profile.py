@@ -107,11 +107,18 @@ class Storage:
             raise UserError("storage.mode is claim without storage.claim: name a ReadWriteMany claim.")
         if self.url and "://" not in self.url:
             raise UserError(f"storage.url is '{self.url}': a pod sees no folder of yours, so give s3://bucket/prefix.")
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("", "s3", "file") or (parts.scheme == "s3" and not parts.netloc):
+        if not _is_storage(self.url):
             raise UserError(f"storage.url is '{self.url}': it must be s3://bucket/prefix.")
         if not self.mount.startswith("/"):
             raise UserError(f"storage.mount is '{self.mount}': it must be an absolute path.")
+
+
+def _is_storage(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # of brackets that do not close
+        return False
+    return parts.scheme in ("", "file") or (parts.scheme == "s3" and bool(parts.netloc))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

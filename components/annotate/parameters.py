@@ -75,6 +75,7 @@ class Parameters(SegmentationSettings):
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # of the port, or of brackets that do not close
+        host = (parts.hostname or "").encode("idna")  # as it is looked up
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0
+    except ValueError:  # of the port, of brackets that do not close, of a host's empty or endless part
         return False

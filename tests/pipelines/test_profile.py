@@ -76,6 +76,7 @@ def test_a_shipped_cluster_bounds_every_step(name: str) -> None:
         ("runner: cluster\nstorage: {claim: shared}", "set storage.mode to claim"),
         ("runner: cluster\nstorage: {url: /data}", "a pod sees no folder of yours"),
         ("runner: cluster\nstorage: {url: 's3://'}", "storage.url is 's3://': it must be s3://bucket/prefix"),
+        ("runner: cluster\nstorage: {url: 's3://[b'}", r"storage.url is 's3://\[b': it must be s3://bucket/prefix"),
         ("runner: cluster\nstorage: {url: https://s3/b}", "storage.url is 'https://s3/b': it must be s3://bucket"),
         (CLUSTER + "environment: {LINGBOT_HOME: /x}", "sets LINGBOT_HOME: it follows from storage"),
         (CLUSTER + "secrets: {LINGBOT_RUN_ID: a/b}", "sets LINGBOT_RUN_ID: it follows from the run"),

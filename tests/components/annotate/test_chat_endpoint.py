@@ -87,7 +87,8 @@ def test_a_key_that_cannot_be_sent_is_named_and_not_shown(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    "address", ["vlm:8000", "ftp://vlm/v1", "http://", "vlm/v1", "http://vlm:99999/v1", "http://[::1/v1"]
+    "address",
+    ["vlm:8000", "ftp://vlm/v1", "http://", "vlm/v1", "http://vlm:99999/v1", "http://[::1/v1", "http://vlm..lab/v1"],
 )
 def test_an_endpoint_that_is_no_address_is_named_before_anything_runs(address: str) -> None:
     with pytest.raises(UserError, match=f"annotate.endpoint is '{re.escape(address)}', which is no http address"):
