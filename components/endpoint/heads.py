@@ -10,7 +10,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024  # as h11, uvicorn's other reader, has it
-HEAD_SECONDS = 30.0
+HEAD_SECONDS = 75.0  # as long as an idle connection is kept
 
 
 class HeadLimitingProtocol(HttpToolsProtocol):

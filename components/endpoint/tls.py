@@ -48,6 +48,7 @@ class TlsContext:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
+        self._refused: str | None = None  # why the files cannot be used, as it was said last
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
@@ -74,9 +75,12 @@ class TlsContext:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # a pair that does not fit must not spoil the context
             self._load(self.context)
         except (OSError, ssl.SSLError) as error:
-            logger.error("the renewed certificate %s cannot be used: %s", self._files.certificate, _reason(error))
+            reason = _reason(error)
+            if reason != self._refused:  # once, not at each look
+                logger.error("the renewed certificate %s cannot be used: %s", self._files.certificate, reason)
+            self._refused = reason
             return False
-        self._stamp = stamp
+        self._stamp, self._refused = stamp, None
         logger.warning("the certificate %s was read again", self._files.certificate)
         return True
 

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None and args.output.exists() and not args.output.is_dir():
         raise UserError(f"--output {args.output} is a file: name a folder")
     recording = Recording(args.recording)
+    recording.metadata()  # what is no recording is said before a policy is loaded
     version, served = _candidate(args.candidate, args.model)
     report = replay(recording, served, most=args.looks, progress=Silent() if args.json else LogProgress("replay"))
     kept = keep_replay(version, report) if version is not None else None

@@ -80,6 +80,7 @@ def test_a_folder_is_replayed_without_a_registry(bundles, traffic, capsys):
     ("arguments", "words"),
     [
         (["nowhere", "--candidate", "1"], "holds no recording"),
+        ([__file__, "--candidate", "1"], "is no recording of an endpoint"),
         (["nowhere", "--candidate", "1", "--looks", "-1"], "--looks"),
         (["nowhere", "--candidate", "1", "--output", __file__], "is a file: name a folder"),
     ],
