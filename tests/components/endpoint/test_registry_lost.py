@@ -17,6 +17,7 @@ from components.promote.gate import load_policy
 from components.promote.moves import promote
 from components.promote.verdicts import judge
 from lingbot_client import PolicyClient
+from tests.components.waiting import LONG
 from tests.registry_house import bundles, evaluation, home, register, registry_template  # noqa: F401
 
 MODEL = "lingbot-vla-aloha_sim"
@@ -72,7 +73,7 @@ def test_a_server_starts_without_the_registry_and_follows_it_when_it_is_back(reg
             service.runner.close()
             return served.remembered, first, last
 
-        return asyncio.run(asyncio.wait_for(go(), 60))
+        return asyncio.run(asyncio.wait_for(go(), LONG))
 
     def back():
         registry.find()
