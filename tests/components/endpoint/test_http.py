@@ -126,6 +126,23 @@ def test_clipped_values_are_told_and_counted(start, slow_bundle, observation, ht
     np.testing.assert_allclose(reply["actions"][0], server.service.contract.upper)
 
 
+def test_an_answer_that_would_come_after_its_deadline_is_refused_before_the_model(
+    start, slow_bundle, observation, http
+):
+    model = slow_bundle()
+    server = start(model)
+    model.gate.clear()
+    first = threading.Thread(
+        target=http.post, args=(f"{server.url}/v1/infer",), kwargs={"content": pack(observation), "headers": MSGPACK}
+    )
+    first.start()
+    wait_for(lambda: model.seen, "the first call")
+    late = http.post(f"{server.url}/v1/infer", content=pack(observation | {"deadline_ms": 20}), headers=MSGPACK)
+    model.gate.set()
+    first.join()
+    assert late.status_code == 503 and "the deadline passed" in late.json()["error"] and len(model.seen) == 1
+
+
 def test_a_full_queue_is_503_with_retry_after_and_probes_stay_quick(start, slow_bundle, observation, http):
     model = slow_bundle()
     server = start(model, queue_limit=2)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from components.endpoint import websocket
 from components.endpoint.codec import pack
 from lingbot_client import ClientError, PolicyClient
 from tests.components.waiting import LONG, wait_for
@@ -107,6 +108,18 @@ def test_too_large_a_message_is_closed_with_1009(start, slow_bundle, observation
         with pytest.raises(ConnectionClosed) as closed:
             client.receive()
         assert closed.value.rcvd.code == 1009
+    with robot(server.host) as client:
+        assert client.ask(observation)["actions"].shape == (10, 14)
+
+
+def test_a_place_that_a_robot_left_is_the_next_ones(start, slow_bundle, observation, robot, monkeypatch):
+    monkeypatch.setattr(websocket, "MAX_CONNECTIONS", 1)
+    server = start(slow_bundle())
+    with robot(server.host) as client:
+        client.ask(observation)
+        with pytest.raises(Exception, match="HTTP 503"):
+            robot(server.host)
+    wait_for(lambda: not server.service.metrics.value("connections"), "the end of the first connection")
     with robot(server.host) as client:
         assert client.ask(observation)["actions"].shape == (10, 14)
 
