@@ -94,6 +94,15 @@ def parameters_of(args: argparse.Namespace, fetch: Callable[[str], str] | None =
     return parameters
 
 
+def parameters_for(args: argparse.Namespace, profile: "Profile") -> "RunParameters":
+    """`parameters_of`, with the data of --from-tag where the steps of that profile read it: here, or in its storage."""
+    if profile.runner == "local" or not args.from_tag:
+        return parameters_of(args)
+    from pipelines.cluster.staging import stage_release
+
+    return parameters_of(args, lambda tag: stage_release(tag, profile))
+
+
 def _settings(args: argparse.Namespace, dataset: str | None) -> list[str]:
     """The `KEY=VALUE` settings that the options stand for."""
     settings = []

@@ -8,7 +8,7 @@ from pipelines.options import (
     add_image_options,
     add_parameter_options,
     check_pipeline,
-    parameters_of,
+    parameters_for,
     profile_of,
 )
 
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     from pipelines.compile import compile_pipeline
 
     profile = profile_of(args)
-    parameters = parameters_of(args)
+    parameters = parameters_for(args, profile)
     for pipeline in (args.pipeline,) if args.pipeline else PIPELINES:
         print(compile_pipeline(parameters, profile, args.output, pipeline))
     return 0

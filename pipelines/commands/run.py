@@ -9,7 +9,7 @@ from pipelines.options import (
     add_pipeline_argument,
     check_pipeline,
     data_of,
-    parameters_of,
+    parameters_for,
     profile_of,
 )
 
@@ -68,7 +68,7 @@ def _local(args: argparse.Namespace, profile: "Profile") -> int:
 
     if args.record:
         check_can_release(args.record)
-    run = LocalRun(args.pipeline, parameters_of(args), profile, data_of(args))
+    run = LocalRun(args.pipeline, parameters_for(args, profile), profile, data_of(args))
     code = run.execute()
     if code == 0 and args.record:
         release = record_experiment(run.id, args.record, remote=args.remote)
@@ -82,10 +82,9 @@ def _cluster(args: argparse.Namespace, profile: "Profile") -> int:
     from pipelines.cluster.api import connect
     from pipelines.cluster.leaving import leaving
     from pipelines.cluster.run import ClusterRun
-    from pipelines.cluster.staging import stage_release
 
     kfp = connect(experiment=profile.experiment, service_account=profile.service_account)
-    parameters = parameters_of(args, lambda tag: stage_release(tag, profile))
+    parameters = parameters_for(args, profile)
     run = ClusterRun(args.pipeline, parameters, profile, data_of(args), name=args.once or "", kfp=kfp)
     run_id = run.submit()
     if args.no_wait:

@@ -112,7 +112,7 @@ def _schedule(args: argparse.Namespace) -> int:
     from model.errors import UserError
     from pipelines.cluster import schedule
     from pipelines.cluster.api import connect
-    from pipelines.options import check_pipeline, parameters_of, profile_of
+    from pipelines.options import check_pipeline, parameters_for, profile_of
     from pipelines.profile import load_profile
 
     check_pipeline(args.pipeline)
@@ -129,6 +129,6 @@ def _schedule(args: argparse.Namespace) -> int:
         return 0
     if not args.cron:
         raise UserError("--cron is missing: say when, for example --cron '0 3 * * *' for every night at three (UTC)")
-    parameters = parameters_of(args)
-    schedule.add(kfp, name, args.cron, args.pipeline, parameters, profile_of(args))
+    profile = profile_of(args)
+    schedule.add(kfp, name, args.cron, args.pipeline, parameters_for(args, profile), profile)
     return 0
