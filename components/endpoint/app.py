@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
+from components.endpoint import logs
 from components.endpoint.errors import NotServed, Refused
 from components.endpoint.journal import Journal
 from components.endpoint.keys import ADMIN, KeyRing
@@ -180,5 +181,6 @@ async def _on_fault(request: Request, error: Exception) -> Response:
     """Starlette logs the traceback after this; the client gets a number to ask for."""
     number = uuid.uuid4().hex[:12]
     request.app.state.service.metrics.count("faults", transport=_TRANSPORT)
-    logger.error("fault %s while answering %s: %s", number, request.url.path, error)
+    with logs.bound(**logs.carried(error)):
+        logger.error("fault %s while answering %s: %s", number, request.url.path, error)
     return JSONResponse({"error": f"internal error {number}: see the server's log"}, status_code=500)

@@ -1,7 +1,7 @@
 """Logs for people (text) or programs (a JSON object a line), each line with the request's, episode's and robot's id.
 
 The ids of the request that is being answered are bound to its task: whatever logs on the way, the guard or an alarm,
-needs not be handed them.
+needs not be handed them. An exception that leaves takes them along, to whoever logs it.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 _MAX_TEXT = 8192
+_CARRIED = "lingbot_ids"  # attribute of an exception
 _bound: ContextVar[Mapping[str, Any]] = ContextVar("lingbot_request", default=MappingProxyType({}))
 # What every record has: the rest was given as `extra`.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -22,10 +23,14 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 @contextlib.contextmanager
 def bound(**ids: Any) -> Iterator[None]:
-    """Log lines of this task carry these ids, those that are not None, until the block ends."""
+    """Log lines of this task carry these ids, those that are not None, until the block ends; so does an exception that
+    ends it."""
     token = _bound.set(_with(ids))
     try:
         yield
+    except Exception as error:
+        error.__dict__.setdefault(_CARRIED, _bound.get())
+        raise
     finally:
         _bound.reset(token)
 
@@ -33,6 +38,16 @@ def bound(**ids: Any) -> Iterator[None]:
 def bind(**ids: Any) -> None:
     """Adds ids that became known inside a `bound` block; they end with it."""
     _bound.set(_with(ids))
+
+
+def carried(error: BaseException | None) -> Mapping[str, Any]:
+    """The ids of the request that an exception broke; empty where it broke none."""
+    found: Mapping[str, Any] = {} if error is None else error.__dict__.get(_CARRIED, {})
+    return found
+
+
+def _of(record: logging.LogRecord) -> Mapping[str, Any]:
+    return {**carried(record.exc_info[1] if record.exc_info else None), **_bound.get()}
 
 
 def _with(ids: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -50,7 +65,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage()[:_MAX_TEXT],
         }
-        line |= _bound.get()
+        line |= _of(record)
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)[-_MAX_TEXT:]
@@ -65,7 +80,7 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        ids = " ".join(f"{name}={value}" for name, value in _bound.get().items())
+        ids = " ".join(f"{name}={value}" for name, value in _of(record).items())
         return f"{text} [{ids}]" if ids else text
 
 

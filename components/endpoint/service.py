@@ -208,12 +208,12 @@ class Service:
             Whatever the model raises.
         """
         answered = None
-        if asked.work is not None:
-            try:
-                answered = await asked.work.future
-            finally:
-                self.leave(asked)
         with self._bound(asked):
+            if asked.work is not None:
+                try:
+                    answered = await asked.work.future
+                finally:
+                    self.leave(asked)
             reply = asked.reply if answered is None else self._answered(asked, answered)
             assert reply is not None, "what has no work is a reset"
             if self.recorder is not None:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from components.endpoint import logs
 from components.endpoint.app import create_app
@@ -65,6 +66,30 @@ def test_what_logs_on_the_way_carries_the_request_s_ids(start, slow_bundle, obse
     alarm = next(line for line in written() if line["message"].startswith("input alarm"))
     assert (alarm["request_id"], alarm["robot_id"], alarm["alarm"]) == ("r-2", "arm-9", "state_units")
     assert alarm["level"] == "warning"
+
+
+def test_a_fault_carries_the_ids_of_the_request_that_it_broke(start, slow_bundle, observation, robot, http, written):
+    def broken(observations, *, seeds):
+        raise RuntimeError("weights on fire")
+
+    model = slow_bundle()
+    model.infer = broken
+    server = start(model)
+    asked = observation | {"episode_id": "e-1", "robot_id": "arm-3"}
+    with robot(server.host) as client, pytest.raises(ConnectionClosed):
+        client.ask(asked | {"request_id": "r-1"})
+    body, headers = pack(asked | {"request_id": "r-2"}), {"content-type": "application/msgpack"}
+    assert http.post(f"{server.url}/v1/infer", content=body, headers=headers).status_code == 500
+
+    def faults():
+        return [line for line in written() if line["message"].startswith("fault ")]
+
+    wait_for(lambda: len(faults()) == 2, "two faults")
+    names = ("request_id", "episode_id", "robot_id", "version")
+    assert [tuple(line[name] for name in names) for line in faults()] == [
+        ("r-1", "e-1", "arm-3", "7"),
+        ("r-2", "e-1", "arm-3", "7"),
+    ]
 
 
 def test_an_exception_is_one_line_and_text_shows_the_ids(written):
