@@ -66,6 +66,16 @@ def revoke_key(path: Path, name: str) -> Key:
     return found
 
 
+def _let_in_as(path: Path, descriptor: int) -> None:
+    """Mode and owner of the file that is replaced: a server of another user may be let in by them, and must go on
+    reading. What is so already is not asked for: not every file system knows of it."""
+    kept, new = path.stat(), os.fstat(descriptor)
+    if stat.S_IMODE(kept.st_mode) != stat.S_IMODE(new.st_mode):
+        os.fchmod(descriptor, stat.S_IMODE(kept.st_mode))
+    if (kept.st_uid, kept.st_gid) != (new.st_uid, new.st_gid):
+        os.fchown(descriptor, kept.st_uid, kept.st_gid)
+
+
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Two commands at once do not lose one of two keys."""
@@ -89,10 +99,8 @@ def _write(path: Path, keys: Sequence[Key]) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-            if path.exists():  # a server of another user may be let in by it, and must go on reading
-                kept = path.stat()
-                os.fchmod(file.fileno(), stat.S_IMODE(kept.st_mode))
-                os.fchown(file.fileno(), kept.st_uid, kept.st_gid)
+            if path.exists():
+                _let_in_as(path, file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         os.unlink(temporary)

@@ -1,6 +1,7 @@
 """Keys as an operator handles them: made, scoped, rotated and revoked while a server runs."""
 
 import json
+import os
 import stat
 import threading
 
@@ -45,6 +46,14 @@ def test_who_may_read_the_file_may_read_it_after_a_change(path):
     add_key(path, "second")
     revoke_key(path, "first")
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file to another user")
+def test_whose_the_file_is_stays_so(path):
+    add_key(path, "first")
+    os.chown(path, 1234, 1235)
+    add_key(path, "second")
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
 
 
 def test_rotation_and_revocation_need_no_restart(path):
