@@ -12,7 +12,7 @@ from pipelines.cluster.api import Kubeflow, explain
 from pipelines.cluster.following import Ended, end_lines, follow, outcome, steps_of
 from pipelines.cluster.leaving import leaving
 from pipelines.cluster.once import experiment_id
-from pipelines.cluster.results import conclude
+from pipelines.cluster.results import conclude, keep
 from pipelines.cluster.steps import duration_of, moment
 from pipelines.cluster.submission import ACTIVE, end_run, keep_first, run_name, runs_of
 from pipelines.live import duration, print_table
@@ -128,12 +128,16 @@ def retry(kfp: Kubeflow, reference: str, *, wait: bool) -> int:
 
 
 def _conclude(reference: str, ended: Ended) -> list[str]:
-    """Keeps the end of a run that was started from here; the lines that tell what it made."""
+    """Keeps the end of a run that was started from here; the lines that tell what it made.
+
+    An end that is known stays as it was found: results are found by the code of this checkout, which may have changed.
+    """
     record = records.find(reference)
     if record is None:
         return []
-    record, lines = conclude(record, ended)
-    records.save(record)
+    concluded, lines = conclude(record, ended)
+    if concluded["status"] != record["status"]:
+        keep(concluded)
     return lines
 
 

@@ -18,7 +18,7 @@ from components.provenance_files import read_for_run
 from components.steps import Step, maker
 from model.errors import UserError
 from pipelines.cluster.following import Ended
-from pipelines.cluster.records import STATUS
+from pipelines.cluster.records import STATUS, save
 from pipelines.cluster.steps import duration_of
 from pipelines.cost import Prices, Reserved, cost_on_cluster, jobs_of, load_prices
 from pipelines.parameters import recorded_parameters
@@ -86,9 +86,14 @@ def conclude(record: Mapping[str, Any], ended: Ended) -> tuple[dict[str, Any], l
         "steps": [_entry(step, values[step.task], ended, made.get(step.task)) for step in steps],
         "cost": cost_on_cluster(times, profile, prices, jobs, {task: artifact.size for task, artifact in made.items()}),
     }
-    state.write_json(state.run_folder(record["id"]) / "summary.json", summary_values(concluded))
     shown = {**concluded, "provenance": made_from, "served": None, "twin": None, "report": None}
     return concluded, [*summary_lines(shown), *said]
+
+
+def keep(concluded: Mapping[str, Any]) -> None:
+    """Writes down the record of a run that has ended, and its summary."""
+    state.write_json(state.run_folder(concluded["id"]) / "summary.json", summary_values(concluded))
+    save(dict(concluded))
 
 
 def _error(ended: Ended) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from pipelines import ir
 from pipelines.cluster import records
 from pipelines.cluster.api import Kubeflow, connect
 from pipelines.cluster.following import STOPPED, end_lines, follow
-from pipelines.cluster.results import conclude
+from pipelines.cluster.results import conclude, keep
 from pipelines.cluster.submission import run_key, submit_once
 from pipelines.compile import compile_pipeline
 from pipelines.cost import Reserved, jobs_of, load_prices
@@ -116,7 +116,7 @@ class ClusterRun:
         """Shows it until it has ended; returns the exit code."""
         ended = follow(self.kfp, self.record["run"], self.stream)
         self.record, results = conclude(self.record, ended)
-        records.save(self.record)
+        keep(self.record)
         for line in [*end_lines(ended, self.record["link"]), *results]:
             self.say(line)
         if ended.code not in (0, STOPPED):

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -232,6 +233,12 @@ def test_it_ends_with_what_its_steps_published_and_what_it_cost(
     assert kept["cost"]["basis"] == "reserved"
     assert lingbot("runs", "show", "last") == 0
     assert "episodes     240 in" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "storage")
+    for look in ("show", "watch"):
+        assert lingbot("runs", look, "last") == 0
+        assert record() == kept, "what it made is found no more, and stays known"
+    summary = json.loads((tmp_path / "home/runs" / kept["id"] / "summary.json").read_text())
+    assert summary["status"] == "done" and "240" in json.dumps(summary)
 
 
 def test_results_of_other_code_are_not_taken_for_its_own(
