@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ from components.artifacts import Artifact, FileRecord, digest_of
 from components.code_version import code_version
 from components.execution import plan_fingerprint
 from components.steps import STEPS, Step, maker
-from pipelines.cluster import following, records, run, staging
+from pipelines.cluster import following, records, results, run, staging
 from pipelines.cluster.submission import submit_once
 from pipelines.parameters import load_parameters
 from pipelines.shape import run_steps
@@ -217,7 +216,11 @@ def test_a_run_whose_command_died_while_it_was_submitted_is_found(
 
 
 def test_it_ends_with_what_its_steps_published_and_what_it_cost(
-    kubeflow: Kubeflow, lingbot: Lingbot, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kubeflow: Kubeflow,
+    lingbot: Lingbot,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps, values = run_steps("demonstrations_to_policy", load_parameters())
     publish(steps, values, tmp_path / "storage")
@@ -233,9 +236,10 @@ def test_it_ends_with_what_its_steps_published_and_what_it_cost(
     assert kept["cost"]["basis"] == "reserved"
     assert lingbot("runs", "show", "last") == 0
     assert "episodes     240 in" in capsys.readouterr().out
-    shutil.rmtree(tmp_path / "storage")
+    monkeypatch.setattr(results.Sources, "version", lambda sources, module: "0" * 64)  # the checkout's code has changed
     for look in ("show", "watch"):
         assert lingbot("runs", look, "last") == 0
+        assert "holds other code than made them" in capsys.readouterr().out
         assert record() == kept, "what it made is found no more, and stays known"
     summary = json.loads((tmp_path / "home/runs" / kept["id"] / "summary.json").read_text())
     assert summary["status"] == "done" and "240" in json.dumps(summary)
