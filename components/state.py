@@ -49,13 +49,13 @@ def kfp_folder() -> Path:
 
 
 def new_run_id() -> str:
-    """A run id that sorts by time, for example `20261122-142301-9f3c07`.
+    """A run id that sorts by time (UTC), for example `20261122-142301-9f3c07`.
 
     The first three of the last six digits are 4096ths of the second: a run that takes everything as it stands is over
     in 0.6 s, and of two runs that began in one second `last` is the second one.
     """
     second, rest = divmod(time.time_ns(), 10**9)
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(second))
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(second))
     return f"{stamp}-{rest * 4096 // 10**9:03x}{secrets.randbelow(4096):03x}"
 
 

@@ -71,6 +71,21 @@ def test_run_ids_sort_by_time_within_a_second_too(monkeypatch):
     assert [len(run_id) for run_id in ids] == [22] * len(ids)
 
 
+def test_run_ids_sort_through_the_end_of_summer_time(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        # 2026-10-25, 02:30 in Berlin, and an hour later 02:30 again
+        clock = iter([1_792_888_200 * 10**9, 1_792_891_800 * 10**9 - 1])
+        monkeypatch.setattr(time, "time_ns", lambda: next(clock))
+        first, second = state.new_run_id(), state.new_run_id()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert first < second
+    assert first.startswith("20261025-003000-")
+
+
 def test_run_ids_of_one_moment_are_different(monkeypatch):
     monkeypatch.setattr(time, "time_ns", lambda: 1_795_420_995 * 10**9)
     assert len({state.new_run_id() for _ in range(20)}) > 1
